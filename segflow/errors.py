@@ -1,0 +1,50 @@
+"""The one root of errors. Every message says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class SegflowError(Exception):
+    """Something that the user can mend.
+
+    Attributes:
+        found: what is there.
+        expected: what should be there.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, found: str, expected: str, remedy: str) -> None:
+        super().__init__(found, expected, remedy)
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.found}\n  expected: {self.expected}\n  remedy: {self.remedy}"
+
+
+class RecipeError(SegflowError):
+    """The recipe or the command line says something that cannot be meant."""
+
+
+class InputError(SegflowError):
+    """An input file is missing, broken, or not what the model takes."""
+
+
+class GridMismatchError(InputError):
+    """Two files that must lie on one grid do not."""
+
+
+class ModelError(SegflowError):
+    """A model's card or weights cannot be used."""
+
+
+class PlanError(SegflowError):
+    """The run as asked for would not fit or cannot be exact."""
+
+
+class OutputError(SegflowError):
+    """An output cannot be written, or did not survive being read back."""
+
+
+class ShadowedPackageError(SegflowError, ImportError):
+    """Another package or folder stands where one of segflow's own should be."""

@@ -1,0 +1,62 @@
+"""The one protocol by which pixels come in, whatever the format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segflow.grid import Grid
+from tiling.box import Box
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """What one read gives.
+
+    Attributes:
+        values: (channel, *axes), in the file's own dtype. Where `valid` is False they mean nothing.
+        valid: (*axes) bool, True = valid.
+    """
+
+    values: NDArray[Any]
+    valid: NDArray[np.bool_]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """One scene, opened lazily: making one reads headers only.
+
+    A source may be used by one thread at a time. It is never pickled: workers open their own from the spec.
+    """
+
+    @property
+    def name(self) -> str:
+        """The scene's name: the file's without its extensions."""
+
+    @property
+    def grid(self) -> Grid:
+        """The grid that `read` speaks of. For volumes in the orientation that was asked for."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+
+    def read(self, box: Box) -> Pixels:
+        """Read a box that lies inside the grid.
+
+        Raises:
+            InputError: the file is broken there.
+        """
+
+    def identity(self) -> str:
+        """Return a string that changes when the content may have: no mtime alone, no absolute path."""
+
+    def close(self) -> None:
+        """Let go of the file. Reading afterwards is an error."""
