@@ -1,1 +1,42 @@
-"""tiling"""
+"""Where patches lie and how their overlaps are summed: numpy only, any number of axes, no file and no network."""
+
+from tiling.axismap import AxisMap
+from tiling.blend import Accumulator, NumpyBand, Store, scale_of
+from tiling.block import Layout, cut, rows_of
+from tiling.box import Box
+from tiling.budget import Demand, Network, demand, disk_bytes
+from tiling.decide import Decision, argmax, over, to_byte, write_regions
+from tiling.lattice import Axis, Lattice, Rule, axis_of, step_of
+from tiling.weights import WeightCache, patch_weight
+from tiling.window import PROFILES, Profile, window
+
+__all__ = [
+    "PROFILES",
+    "Accumulator",
+    "Axis",
+    "AxisMap",
+    "Box",
+    "Decision",
+    "Demand",
+    "Lattice",
+    "Layout",
+    "Network",
+    "NumpyBand",
+    "Profile",
+    "Rule",
+    "Store",
+    "WeightCache",
+    "argmax",
+    "axis_of",
+    "cut",
+    "demand",
+    "disk_bytes",
+    "over",
+    "patch_weight",
+    "rows_of",
+    "scale_of",
+    "step_of",
+    "to_byte",
+    "window",
+    "write_regions",
+]
