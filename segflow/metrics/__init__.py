@@ -1,0 +1,17 @@
+"""Confusion counts that stream, and the scores that follow from them. numpy only."""
+
+from segflow.metrics.compare import evaluate
+from segflow.metrics.counts import Counts, count_confusion
+from segflow.metrics.scores import ClassScores, ConfusionMatrix, Overall, Scores, pool_scores, scores
+
+__all__ = [
+    "ClassScores",
+    "ConfusionMatrix",
+    "Counts",
+    "Overall",
+    "Scores",
+    "count_confusion",
+    "evaluate",
+    "pool_scores",
+    "scores",
+]
