@@ -1,0 +1,202 @@
+"""NIfTI out: label maps and other bytes on the input's own grid, voxel for voxel, with its header's geometry untouched.
+
+Format: NIfTI-1.1 (https://nifti.nimh.nih.gov/nifti-1), or NIfTI-2 where the input is. Equal voxels give equal bytes:
+the gzip header has no time and no name.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.openers import ImageOpener
+from numpy.typing import NDArray
+
+from segflow.errors import InputError, OutputError
+from segflow.io.atomic import replacing
+from segflow.io.orientation import AxisMap, axis_map
+from segflow.io.volume_header import READ_ERRORS, read_volume_header
+from segflow.models.card import LabelClass
+from tiling.box import Box
+
+LABEL_INTENT = 1002
+"""NIFTI_INTENT_LABEL."""
+
+_GEOMETRY = (
+    *("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("srow_x", "srow_y", "srow_z", "xyzt_units", "dim_info"),
+)
+_SLAB_BYTES = 8 << 20
+_CHUNK_BYTES = 4 << 20
+
+BoxReader = Callable[[Box], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What is written: the header, and how the file's axes lie to those that the reader speaks of."""
+
+    header: Any
+    turn: AxisMap
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return cast("np.dtype[Any]", self.header.get_data_dtype())
+
+
+def write_label_nifti(
+    path: Path,
+    read: BoxReader,
+    source_path: str,
+    orientation: str,
+    classes: Sequence[LabelClass],
+    *,
+    description: str,
+) -> None:
+    """Write a label map on the grid of a volume: uint8, or uint16 if an id is over 255. One slab is in memory.
+
+    Args:
+        path: where to; ending in .nii or .nii.gz.
+        read: gives the ids (x, y, z) of a box of the grid in `orientation`.
+        source_path: the volume that was segmented; shape, both matrices, both codes and units are taken from it.
+        orientation: the orientation that `read` speaks of.
+        classes: the classes; voxels hold their ids, or 0.
+        description: ASCII, of which 79 characters are kept.
+
+    Raises:
+        InputError: the source's header cannot be read.
+        OutputError: the file cannot be written, is not as written when read back, or `read` gave an unknown id.
+    """
+    ids = {0, *(item.id for item in classes)}
+    dtype = np.dtype(np.uint8 if max(ids) <= 255 else np.uint16)
+    known = np.zeros(np.iinfo(dtype).max + 1, dtype=np.bool_)
+    known[sorted(ids)] = True
+    target = _target(source_path, orientation, dtype, description)
+    target.header["intent_code"] = LABEL_INTENT
+    target.header["cal_max"] = max(ids)
+    _write(path, read, target, known)
+
+
+def write_byte_nifti(path: Path, read: BoxReader, source_path: str, orientation: str, *, description: str) -> None:
+    """Write bytes that are no labels, such as the confidence (largest probability x 255). See `write_label_nifti`."""
+    target = _target(source_path, orientation, np.dtype(np.uint8), description)
+    target.header["cal_max"] = 255
+    _write(path, read, target, np.ones(256, dtype=np.bool_))
+
+
+def _target(source_path: str, orientation: str, dtype: np.dtype[Any], description: str) -> _Target:
+    """Make the header of the output from the source's; its geometry fields are copied bit for bit."""
+    facts = read_volume_header(source_path)
+    try:
+        source = nib.load(source_path).header
+        if isinstance(source, nib.Nifti1Header):  # NIfTI-2's header is a subclass
+            kind = nib.Nifti2Header if isinstance(source, nib.Nifti2Header) else nib.Nifti1Header
+            with ImageOpener(source_path, "rb") as file:
+                source = kind.from_fileobj(file, check=False)
+    except READ_ERRORS as error:
+        raise InputError(
+            f"{source_path} is broken: {error}", "the header that was there before", "copy it again"
+        ) from error
+    header = (nib.Nifti2Header if isinstance(source, nib.Nifti2Header) else nib.Nifti1Header)(endianness="<")
+    header.set_data_dtype(dtype)
+    header.set_data_shape(facts.file_shape)
+    if isinstance(source, nib.Nifti1Header):
+        for field in _GEOMETRY:
+            header[field] = source[field]
+        header["pixdim"][:4] = source["pixdim"][:4]
+    else:
+        header.set_qform(facts.matrix, 1)
+        header.set_sform(facts.matrix, 1)
+        header.set_xyzt_units("mm")
+    header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    header["descrip"] = description.encode("ascii", "replace")[:79]
+    header["vox_offset"] = header.single_vox_offset
+    header["magic"] = header.single_magic
+    return _Target(header, axis_map(facts.matrix, facts.file_shape, orientation))
+
+
+def _write(path: Path, read: BoxReader, target: _Target, known: NDArray[np.bool_]) -> None:
+    with replacing(path) as part:
+        with part.open("wb") as raw, _packed(raw, path.suffix == ".gz") as file:
+            file.write(target.header.binaryblock)
+            file.write(b"\0" * (target.header.single_vox_offset - len(target.header.binaryblock)))
+            total = 0
+            for slab in _slabs(path, read, target, known):
+                total = zlib.crc32(slab, total)
+                file.write(slab)
+        _require_same(path, part, target, total)
+
+
+@contextmanager
+def _packed(raw: BinaryIO, packed: bool) -> Iterator[BinaryIO]:
+    if not packed:
+        yield raw
+        return
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as file:
+        yield cast("BinaryIO", file)
+
+
+def _slabs(path: Path, read: BoxReader, target: _Target, known: NDArray[np.bool_]) -> Iterator[bytes]:
+    """Yield the file's voxels in its own order, some planes of its slowest axis at a time."""
+    nx, ny, nz = target.turn.file_shape
+    depth = max(1, _SLAB_BYTES // (nx * ny * target.dtype.itemsize))
+    for low in range(0, nz, depth):
+        box = target.turn.to_canonical(Box((0, 0, low), (nx, ny, min(low + depth, nz))))
+        values = read(box)
+        if values.shape != box.shape:
+            raise ValueError(f"the reader gave {values.shape} for a box of {box.shape}")
+        _require_known(path, values, known)
+        yield target.turn.array_to_file(values).astype(target.dtype, copy=False).tobytes(order="F")
+
+
+def _require_known(path: Path, values: NDArray[Any], known: NDArray[np.bool_]) -> None:
+    if values.dtype.kind not in "iu":
+        raise ValueError(f"labels are integers, the reader gave {values.dtype}")
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= len(known) or not known[values].all():
+        found = sorted({int(value) for value in np.unique(values) if not 0 <= value < len(known) or not known[value]})
+        raise OutputError(
+            f"{path} would hold the ids {found[:10]}",
+            f"only ids of the model's classes, or 0: {np.flatnonzero(known)[:20].tolist()}",
+            "report this: the labels do not belong to this model",
+        )
+
+
+def _require_same(path: Path, part: Path, target: _Target, total: int) -> None:
+    """Open what was written with the library that others read it with, and compare."""
+    try:
+        image = nib.load(part)
+        found = image.header
+        same = (
+            image.shape == target.turn.file_shape
+            and found.get_data_dtype() == target.dtype
+            and all(np.array_equal(found[field], target.header[field], equal_nan=True) for field in _GEOMETRY[2:])
+            and all(int(found[field]) == int(target.header[field]) for field in ("qform_code", "sform_code"))
+            and _sum_of_voxels(part, path.suffix == ".gz", int(target.header["vox_offset"])) == total
+        )
+    except READ_ERRORS as error:
+        raise _spoilt(path, f"cannot be read back ({error})") from error
+    if not same:
+        raise _spoilt(path, "is not what was written when it is read back")
+
+
+def _sum_of_voxels(part: Path, packed: bool, offset: int) -> int:
+    total = 0
+    with gzip.open(part, "rb") if packed else part.open("rb") as file:
+        file.read(offset)
+        while chunk := file.read(_CHUNK_BYTES):
+            total = zlib.crc32(chunk, total)
+    return total
+
+
+def _spoilt(path: Path, how: str) -> OutputError:
+    return OutputError(
+        f"{path} {how}", "the voxels and the geometry that were written", "check the disk, then run again"
+    )

@@ -1,0 +1,122 @@
+"""Flips and axis permutations between a volume's file order and the orientation that a model sees. Pure functions.
+
+Orientations are three letters, as in NIfTI: "RAS" means that x runs to the Right, y to the front (Anterior), z up
+(Superior). Nothing is ever interpolated here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import Any
+
+import nibabel.orientations as nib_orientations
+import numpy as np
+from numpy.typing import NDArray
+
+from segflow.errors import InputError
+from tiling.box import Box
+
+ORIENTATIONS: tuple[str, ...] = tuple(
+    "".join(letters) for pairs in permutations(("LR", "PA", "IS")) for letters in product(*pairs)
+)
+"""All 48 orientations."""
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisMap:
+    """How the canonical axes lie in the file.
+
+    Attributes:
+        axes: for each canonical axis, the file's axis that it is.
+        flips: for each canonical axis, True where it runs against the file's.
+        file_shape: cells on each axis of the file.
+    """
+
+    axes: Triple
+    flips: tuple[bool, bool, bool]
+    file_shape: Triple
+
+    def __post_init__(self) -> None:
+        if sorted(self.axes) != [0, 1, 2]:
+            raise ValueError(f"axes {self.axes} are no permutation of 0, 1, 2")
+
+    @property
+    def shape(self) -> Triple:
+        """Cells on each canonical axis."""
+        one, two, three = (self.file_shape[axis] for axis in self.axes)
+        return one, two, three
+
+    def to_file(self, box: Box) -> Box:
+        """Return the file's box that holds the same voxels as a canonical one."""
+        start, stop = [0, 0, 0], [0, 0, 0]
+        for low, high, axis, flip, size in zip(box.start, box.stop, self.axes, self.flips, self.shape, strict=True):
+            start[axis], stop[axis] = (size - high, size - low) if flip else (low, high)
+        return Box(tuple(start), tuple(stop))
+
+    def to_canonical(self, box: Box) -> Box:
+        """Return the canonical box that holds the same voxels as one of the file."""
+        start, stop = [], []
+        for axis, flip, size in zip(self.axes, self.flips, self.shape, strict=True):
+            low, high = box.start[axis], box.stop[axis]
+            start.append(size - high if flip else low)
+            stop.append(size - low if flip else high)
+        return Box(tuple(start), tuple(stop))
+
+    def array_to_canonical(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of an array (..., three file axes) with its last three axes in canonical order."""
+        lead = array.ndim - 3
+        turned = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
+        return turned[(..., *(slice(None, None, -1) if flip else slice(None) for flip in self.flips))]
+
+    def array_to_file(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of an array (..., three canonical axes) with its last three axes in the file's order."""
+        lead = array.ndim - 3
+        flipped = array[(..., *(slice(None, None, -1) if flip else slice(None) for flip in self.flips))]
+        return flipped.transpose(*range(lead), *(lead + self.axes.index(axis) for axis in range(3)))
+
+
+def require_orientation(orientation: str) -> str:
+    """Return the orientation if it is one of the 48.
+
+    Raises:
+        InputError: it is not.
+    """
+    if orientation not in ORIENTATIONS:
+        raise InputError(
+            f"orientation {orientation!r}",
+            "three letters, one each of R or L, A or P, S or I, such as RAS",
+            "correct `orientation` in the model card",
+        )
+    return orientation
+
+
+def axis_map(affine: NDArray[np.float64], file_shape: Triple, orientation: str) -> AxisMap:
+    """Return the map from a file's axes to an orientation, each axis going to the world axis that it is nearest to.
+
+    Args:
+        affine: (4, 4), from the file's voxel indices to millimetres, RAS+; not singular.
+        file_shape: cells on each axis of the file.
+        orientation: such as "RAS".
+
+    Raises:
+        InputError: the orientation is none.
+    """
+    wanted = nib_orientations.axcodes2ornt(tuple(require_orientation(orientation)))
+    turn = nib_orientations.ornt_transform(nib_orientations.io_orientation(affine), wanted)
+    target = [int(axis) for axis in turn[:, 0]]
+    one, two, three = (target.index(axis) for axis in range(3))
+    flips = (bool(turn[one, 1] < 0), bool(turn[two, 1] < 0), bool(turn[three, 1] < 0))
+    return AxisMap((one, two, three), flips, file_shape)
+
+
+def canonical_affine(affine: NDArray[np.float64], turn: AxisMap) -> NDArray[np.float64]:
+    """Return the (4, 4) affine of the canonical array, given the file's."""
+    to_file = np.zeros((4, 4))
+    to_file[3, 3] = 1.0
+    for axis, (source, flip, size) in enumerate(zip(turn.axes, turn.flips, turn.shape, strict=True)):
+        to_file[source, axis] = -1.0 if flip else 1.0
+        to_file[source, 3] = size - 1.0 if flip else 0.0
+    return np.asarray(affine, dtype=np.float64) @ to_file

@@ -1,0 +1,108 @@
+"""Unpacking of gzip files to scratch, once and in flat memory, so that their voxels can be read in any order."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from segflow.errors import InputError
+
+CHUNK_BYTES = 4 << 20
+
+
+def scratch_file(
+    key: str, needed_bytes: int, folder: str | None, write: Callable[[BinaryIO], None]
+) -> tuple[BinaryIO, Path | None]:
+    """Return an open file that `write` has filled, and its path if this call made one that is to be removed.
+
+    Without a folder the file is nameless: it goes when it is closed, also after a crash. With one, it is named after
+    `key`, written beside and renamed, so that several processes share it and none sees half of it.
+
+    Args:
+        key: says what the content is; equal keys must mean equal content.
+        needed_bytes: what will be written.
+        folder: the scratch folder; made if missing.
+        write: writes the content to a binary file at its start.
+
+    Raises:
+        InputError: the folder cannot be written, or has too little room.
+    """
+    place = Path(folder) if folder else Path(tempfile.gettempdir())
+    try:
+        if folder is None:
+            _require_room(place, needed_bytes)
+            nameless: BinaryIO = tempfile.TemporaryFile(dir=place)  # noqa: SIM115  # the caller closes it
+            return _filled(nameless, write), None
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / (hashlib.sha256(key.encode()).hexdigest()[:24] + ".raw")
+        with contextlib.suppress(FileNotFoundError):
+            return path.open("rb"), None
+        _require_room(place, needed_bytes)
+        descriptor, beside = tempfile.mkstemp(prefix=path.stem, suffix=".part", dir=place)
+        try:
+            file = _filled(os.fdopen(descriptor, "w+b"), write)
+            Path(beside).replace(path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+        return file, path
+    except OSError as error:
+        raise InputError(
+            f"scratch files cannot be written to {place}: {error.strerror or error}",
+            f"a folder with {needed_bytes} bytes of room",
+            "free some room, or set TMPDIR to a folder that has it",
+        ) from error
+
+
+def unpack(path: str, wanted_bytes: int) -> Callable[[BinaryIO], None]:
+    """Return a writer that unpacks a gzip file's first bytes, and reads on to its end to check its sum.
+
+    Raises (when called):
+        InputError: the file is cut short or damaged.
+    """
+
+    def write(target: BinaryIO) -> None:
+        left = wanted_bytes
+        try:
+            with gzip.open(path, "rb") as packed:
+                while chunk := packed.read(CHUNK_BYTES):
+                    target.write(chunk[:left])
+                    left -= min(left, len(chunk))
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(f"{path} is broken: {error}", "a whole gzip file", "copy or download it again") from error
+        if left:
+            raise InputError(
+                f"{path} is cut short: {wanted_bytes - left} bytes when unpacked",
+                f"{wanted_bytes} bytes, as its header says",
+                "copy or download it again",
+            )
+
+    return write
+
+
+def _filled(file: BinaryIO, write: Callable[[BinaryIO], None]) -> BinaryIO:
+    try:
+        write(file)
+        file.flush()
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _require_room(folder: Path, needed_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise InputError(
+            f"{folder} has {free} bytes free",
+            f"{needed_bytes} bytes, to unpack the input once",
+            "free some room, or set TMPDIR to a folder that has it",
+        )
