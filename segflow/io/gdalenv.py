@@ -1,0 +1,85 @@
+"""GDAL's surroundings: flat cache, settings for remote files, warnings we answer ourselves, errors in our words."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+import rasterio
+from rasterio.env import set_gdal_config
+from rasterio.errors import NotGeoreferencedWarning
+
+CACHE_BYTES = 128 << 20
+_SCHEMES = ("http", "https", "ftp", "s3", "gs", "az", "adls", "oss", "swift", "hdfs")
+_VSI_REMOTE = ("vsicurl", "vsis3", "vsigs", "vsiaz", "vsiadls", "vsioss", "vsiswift", "vsihdfs", "vsiwebhdfs")
+_QUIET = threading.RLock()
+
+
+def is_remote(path: str) -> bool:
+    """Tell whether GDAL fetches this path over a network."""
+    if path.startswith("/vsi"):
+        return any(part.removesuffix("_streaming") in _VSI_REMOTE for part in path.split("/"))
+    return any(scheme in _SCHEMES for scheme in urlsplit(path).scheme.split("+"))
+
+
+def is_plain(path: str) -> bool:
+    """Tell whether this is a path of the file system, and not a URL, a /vsi path or a connection string."""
+    return "://" not in path and not path.startswith("/vsi")
+
+
+def shown(path: str) -> str:
+    """Return the path as it may be printed: without a query, which may hold a signature."""
+    return path if is_plain(path) else path.split("?", 1)[0]
+
+
+def scene_name(path: str) -> str:
+    """Return the file's name without folders, query and extension: 'https://h/a/b.tif?k=1' gives 'b'."""
+    name = PurePosixPath(shown(path).replace("\\", "/")).name
+    return PurePosixPath(name.removesuffix(".gz")).stem or name
+
+
+@contextmanager
+def environment(path: str) -> Iterator[None]:
+    """Hold GDAL's settings for this path: a small block cache, strict JPEG, patience with remote servers.
+
+    Sidecars of remote files (masks, overviews) are looked for by name; the remote folder is never listed.
+    """
+    _limit_cache()
+    options: dict[str, str] = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE"}
+    if is_remote(path):
+        options |= {
+            "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+            "GDAL_HTTP_MAX_RETRY": "3",
+            "GDAL_HTTP_RETRY_DELAY": "1",
+            "GDAL_HTTP_CONNECTTIMEOUT": "20",
+        }
+    with rasterio.Env(**{key: value for key, value in options.items() if key not in os.environ}):
+        yield
+
+
+@contextmanager
+def no_georeference_is_fine() -> Iterator[None]:
+    """Silence rasterio's warning about a missing georeference: we give a notice of our own, or none is due."""
+    with _QUIET, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def reason(error: BaseException) -> str:
+    """Return what GDAL said: the innermost cause, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@cache
+def _limit_cache() -> None:
+    """Bound GDAL's block cache, once a process: its default, 5 % of the RAM, would grow with the machine."""
+    if "GDAL_CACHEMAX" not in os.environ:
+        set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
