@@ -55,6 +55,12 @@ class Source(Protocol):
             InputError: the file is broken there.
         """
 
+    def wanted(self, box: Box) -> NDArray[np.bool_] | None:
+        """Return which cells of a box are asked for (an area of interest), or None where all are.
+
+        Other cells get no label, but they are context: results inside do not depend on the area.
+        """
+
     def identity(self) -> str:
         """Return a string that changes when the content may have: no mtime alone, no absolute path."""
 

@@ -1,0 +1,84 @@
+"""Sealing: rows that no later patch can touch become labels, on the output's grid, and leave the accumulator."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segflow.sweep.band import Band
+from segflow.sweep.resample import to_output
+from segflow.sweep.task import Task
+from tiling import Accumulator, Box, to_byte
+
+
+class Sealer:
+    """Takes complete rows from the accumulator and keeps them until a chunk is full."""
+
+    def __init__(self, task: Task, sums: Accumulator, band: Band, box: Box) -> None:
+        self._task = task
+        self._sums = sums
+        self._band = band
+        self._box = box
+        self._sweep = task.layout.sweep
+        self._map = task.layout.maps[self._sweep]
+        self._model_box = task.layout.model_box(box)
+        self._done = box.start[self._sweep]
+        self._strips: list[tuple[Box, NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]] = []
+
+    @staticmethod
+    def slack(task: Task) -> int:
+        """Rows that the accumulator holds beyond a patch, since resampling looks back."""
+        layout = task.layout
+        if not layout.resampled:
+            return 0
+        axis_map = layout.maps[layout.sweep]
+        return 2 * ceil(max(1.0, axis_map.source / axis_map.target)) + 3
+
+    def seal(self, stop: int | None) -> None:
+        """Turn all complete rows below `stop`, on the model's grid, into labels; None: all that is left."""
+        end = self._box.stop[self._sweep]
+        ready = end if stop is None else min(end, self._map.ready(stop))
+        if ready > self._done:
+            self._strips.append(self._decide(self._box.replace_axis(self._sweep, self._done, ready)))
+            self._done = ready
+        if ready < end:
+            self._sums.drop(max(self._model_box.start[self._sweep], self._map.support(ready, ready + 1)[0]))
+
+    def has(self, chunk: Box) -> bool:
+        """Tell whether a chunk is complete."""
+        return self._done >= chunk.stop[self._sweep]
+
+    def take(self, chunk: Box) -> tuple[NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]:
+        """Return labels, confidence and validity of a complete chunk, and let go of it."""
+        labels = np.empty(chunk.shape, np.uint16)
+        valid = np.empty(chunk.shape, np.bool_)
+        confidence = np.empty(chunk.shape, np.uint8) if self._task.confidence else None
+        for box, part, sure, true in self._strips:
+            held = chunk.intersect(box)
+            if held is None:
+                continue
+            labels[held.within(chunk)] = part[held.within(box)]
+            valid[held.within(chunk)] = true[held.within(box)]
+            if confidence is not None and sure is not None:
+                confidence[held.within(chunk)] = sure[held.within(box)]
+        self._strips = [strip for strip in self._strips if strip[0].stop[self._sweep] > chunk.stop[self._sweep]]
+        return labels, confidence, valid
+
+    def _decide(self, box: Box) -> tuple[Box, NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]:
+        task, sweep = self._task, self._sweep
+        valid = self._band.masks.take(box.start[sweep], box.stop[sweep])
+        held = task.layout.model_box(box)
+        low, high = held.start[sweep], held.stop[sweep]
+        sums = self._sums.sums(low, high)
+        if task.layout.resampled:
+            decision = task.head.decide(to_output(sums, held, box, task.layout.maps), task.scale)
+        else:
+            decision = task.head.decide(sums, task.scale)
+        decision.labels[~valid] = task.nodata
+        if not task.confidence:
+            return box, decision.labels, None, valid
+        confidence = to_byte(decision.confidence, task.scale)
+        confidence[~valid] = 0
+        return box, decision.labels, confidence, valid
