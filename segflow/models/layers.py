@@ -33,6 +33,11 @@ def up_conv(inward: int, outward: int, dimensions: int) -> nn.Module:
     return _UP[dimensions](inward, outward, 2, stride=2)
 
 
+def down_conv(inward: int, outward: int, dimensions: int) -> nn.Module:
+    """Return a convolution that halves the size on every axis."""
+    return _CONV[dimensions](inward, outward, 2, stride=2)
+
+
 def conv_norm_relu(inward: int, outward: int, dimensions: int, norm: Norm) -> list[nn.Module]:
     """Return convolution 3, normalisation and ReLU. Instance norm reads a patch's own statistics: avoid it."""
     parts = [conv(inward, outward, dimensions, bias=norm == "none")]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from segflow.errors import ModelError
 from segflow.models.layers import (
     Norm,
     check_dimensions,
@@ -18,6 +19,7 @@ from segflow.models.layers import (
     check_size,
     conv,
     conv_norm_relu,
+    down_conv,
     pool,
     up_conv,
 )
@@ -33,6 +35,9 @@ class UNet(nn.Module):
         width: channels of the first level; each deeper level has twice as many. The paper's is 64.
         depth: how often the size is halved. The paper's is 4.
         norm: "batch" (default), "instance" or "none" (the paper's).
+        widest: most channels that a level may have; None (the paper's) sets no limit.
+        stem: 1 (the paper's) or 2: a first convolution halves the size and the head doubles it again, so that all
+            levels work on a quarter (an eighth in 3-D) of the cells.
 
     Raises:
         ModelError: an argument makes no sense.
@@ -46,31 +51,38 @@ class UNet(nn.Module):
         width: int = 64,
         depth: int = 4,
         norm: Norm = "batch",
+        widest: int | None = None,
+        stem: int = 1,
     ) -> None:
         super().__init__()
         check_dimensions(dimensions)
         check_norm(norm)
-        for what, value in (("in_channels", in_channels), ("out_channels", out_channels), ("width", width)):
+        named = (("in_channels", in_channels), ("out_channels", out_channels), ("width", width), ("depth", depth))
+        for what, value in (*named, ("widest", width if widest is None else widest)):
             check_size(what, value, 1)
-        check_size("depth", depth, 1)
-        self.in_channels, self.dimensions, self.depth = in_channels, dimensions, depth
-        widths = [width * 2**level for level in range(depth + 1)]
+        if stem not in (1, 2):
+            raise ModelError(f"stem is {stem!r}", "1 or 2", "correct the arguments")
+        self.in_channels, self.dimensions, self.depth, self._stem = in_channels, dimensions, depth, stem
+        widths = [min(width * 2**level, widest or width * 2**level) for level in range(depth + 1)]
+        inward = in_channels if stem == 1 else width
 
         def double(inward: int, outward: int) -> nn.Module:
             first = conv_norm_relu(inward, outward, dimensions, norm)
             return nn.Sequential(*first, *conv_norm_relu(outward, outward, dimensions, norm))
 
         self.encoder = nn.ModuleList(
-            double(inward, outward) for inward, outward in zip([in_channels, *widths], widths, strict=False)
+            double(before, after) for before, after in zip([inward, *widths], widths, strict=False)
         )
         self.up = nn.ModuleList(up_conv(widths[level + 1], widths[level], dimensions) for level in range(depth))
         self.decoder = nn.ModuleList(double(2 * widths[level], widths[level]) for level in range(depth))
-        self.head = conv(width, out_channels, dimensions, kernel=1)
+        self.stem = down_conv(in_channels, inward, dimensions) if stem == 2 else nn.Identity()
+        last = widths[0]
+        self.head = up_conv(last, out_channels, dimensions) if stem == 2 else conv(last, out_channels, dimensions, 1)
 
     @property
     def stride(self) -> int:
         """Total downsampling: sizes are multiples of it, and so are the shifts that it is equivariant to."""
-        return int(2**self.depth)
+        return int(2**self.depth) * self._stem
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (batch, out_channels, *axes) of x (batch, in_channels, *axes), float32.
@@ -79,6 +91,7 @@ class UNet(nn.Module):
             ModelError: an axis is no multiple of the stride, or the channels are not as many as expected.
         """
         check_input(x, self.in_channels, self.dimensions, self.stride)
+        x = self.stem(x)
         kept: list[Tensor] = []
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else pool(x))

@@ -1,0 +1,258 @@
+"""Patches drawn from labelled scenes: balanced by class, read lazily, and never from cells that are held back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segflow.errors import InputError
+from segflow.io.array import ArraySource
+from segflow.io.source import Pixels, Source
+from segflow.models.card import Normalisation
+from tiling.box import Box
+
+IGNORED = -1
+_BAND_CELLS = 1 << 22
+_PLACES = 20_000
+_SAMPLE = 4096
+
+
+def in_memory(source: Source, limit_bytes: int) -> Source:
+    """Return a source with all its values in memory, or the source itself where that takes more than the limit."""
+    if source.grid.size * (source.channels * source.dtype.itemsize + 1) > limit_bytes:
+        return source
+    pixels = source.read(Box.whole(source.grid.shape))
+    source.close()
+    return ArraySource(np.ascontiguousarray(pixels.values), source.grid, pixels.valid, name=source.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A scene with its labels.
+
+    Attributes:
+        image: what the network sees.
+        label: one channel of ids on the image's grid.
+        held: boxes that no patch may touch.
+        fineness: cells per length relative to the other scenes (3 for one whose cells are a third as wide).
+    """
+
+    image: Source
+    label: Source
+    held: tuple[Box, ...] = ()
+    fineness: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.image.grid.shape != self.label.grid.shape:
+            raise InputError(
+                f"{self.image.name} has {self.image.grid.shape} cells, its labels {self.label.grid.shape}",
+                "labels on the image's own grid",
+                "correct references.path",
+            )
+
+
+def free_boxes(shape: tuple[int, ...], held: Sequence[Box]) -> list[Box]:
+    """Return the largest boxes of an array that touch none of the held ones. They may overlap each other."""
+    boxes = [Box.whole(shape)]
+    for hole in held:
+        boxes = [part for box in boxes for part in _without(box, hole)]
+    unique = list(dict.fromkeys(boxes))
+    return [box for box in unique if not any(other != box and other.contains(box) for other in unique)]
+
+
+def _without(box: Box, hole: Box) -> Iterator[Box]:
+    if box.intersect(hole) is None:
+        yield box
+        return
+    for axis in range(box.ndim):
+        if hole.start[axis] > box.start[axis]:
+            yield box.replace_axis(axis, box.start[axis], hole.start[axis])
+        if hole.stop[axis] < box.stop[axis]:
+            yield box.replace_axis(axis, hole.stop[axis], box.stop[axis])
+
+
+class LabelIndex:
+    """From ids in a label file to channels of the output; every other id is `IGNORED`."""
+
+    def __init__(
+        self, ids: Sequence[int], mapping: Mapping[int, int] | None = None, ignore: Sequence[int] = ()
+    ) -> None:
+        table = np.full(65536, IGNORED, np.int16)
+        for channel, identity in enumerate(ids):
+            table[identity] = channel
+        mapped = table.copy()
+        for theirs, ours in (mapping or {}).items():
+            mapped[theirs] = table[ours] if 0 <= ours < 65536 else IGNORED
+        for identity in ignore:
+            mapped[identity] = IGNORED
+        self._table = mapped
+
+    def __call__(self, pixels: Pixels) -> NDArray[np.int16]:
+        """Return channels (*axes) int16 of label pixels (1, *axes)."""
+        ids = np.nan_to_num(np.asarray(pixels.values[0], np.float64), nan=65535.0).astype(np.int64).clip(0, 65535)
+        result: NDArray[np.int16] = np.where(pixels.valid, self._table[ids], np.int16(IGNORED))
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What is known of a scene's values before it is cut.
+
+    Attributes:
+        mean: (channel) float32.
+        deviation: (channel) float32.
+        sample: (channel, n) float32, values of cells that count, for statistics after a change of contrast.
+    """
+
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    sample: NDArray[np.float32]
+
+
+def scene_statistics(scene: Scene, normalisation: Normalisation, rng: np.random.Generator) -> Statistics:
+    """Return the card's or the scene's mean and deviation, and a sample of values. Held cells do not count."""
+    picks: list[NDArray[np.float32]] = []
+    total: Any = 0.0
+    squares: Any = 0.0
+    count = 0
+    for box in free_boxes(scene.image.grid.shape, scene.held):
+        for band in bands(box):
+            pixels = scene.image.read(band)
+            keep = pixels.valid
+            if normalisation.over == "nonzero":
+                keep = keep & (pixels.values != 0).any(axis=0)
+            values = pixels.values[:, keep].astype(np.float64)
+            total, squares, count = total + values.sum(1), squares + (values**2).sum(1), count + values.shape[1]
+            if values.shape[1]:
+                picks.append(values[:, rng.integers(0, values.shape[1], _SAMPLE)].astype(np.float32))
+    channels = scene.image.channels
+    if not count:
+        zero = np.zeros(channels, np.float32)
+        return Statistics(zero, zero + 1, np.zeros((channels, 1), np.float32))
+    merged = np.concatenate(picks, axis=1)
+    sample = merged[:, rng.integers(0, merged.shape[1], _SAMPLE)]
+    if normalisation.source == "card":
+        mean = np.broadcast_to(np.asarray(normalisation.mean, np.float32), (channels,))
+        deviation = np.broadcast_to(np.asarray(normalisation.deviation, np.float32), (channels,))
+    else:
+        centre = total / count
+        mean = centre.astype(np.float32)
+        deviation = np.sqrt(np.maximum(squares / count - centre**2, 1e-12)).astype(np.float32)
+    return Statistics(mean, deviation, sample)
+
+
+def bands(box: Box, cells: int = _BAND_CELLS) -> Iterator[Box]:
+    """Cut a box along its first axis into pieces of at most about so many cells."""
+    rows = max(cells // max(box.size // box.shape[0], 1), 1)
+    for start in range(box.start[0], box.stop[0], rows):
+        yield box.replace_axis(0, start, min(start + rows, box.stop[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where a class occurs in one free box."""
+
+    scene: int
+    box: Box
+    count: int
+    cells: NDArray[np.int32] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What was read around a place.
+
+    Attributes:
+        scene: index of the scene.
+        box: what was read, in the scene's cells.
+        centre: where the patch is to be centred, in the scene's cells.
+        image: (channel, *box) in the file's dtype.
+        valid: (*box) bool.
+        labels: (*box) int16, channels of the output or `IGNORED`.
+    """
+
+    scene: int
+    box: Box
+    centre: tuple[float, ...]
+    image: NDArray[Any]
+    valid: NDArray[np.bool_]
+    labels: NDArray[np.int16]
+
+
+class Sampler:
+    """Draws windows around cells of a class.
+
+    Args:
+        scenes: where to draw from.
+        index: from label ids to channels.
+        classes: number of channels.
+        balance: 0 draws classes as often as they occur, 1 all equally often; between, by frequency^(1 - balance).
+        seed: of the choice of places kept (labels are read once, and up to 20,000 cells a class and box kept).
+
+    Raises:
+        InputError: no cell of any class is free.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], index: LabelIndex, classes: int, balance: float, seed: int) -> None:
+        self.scenes = tuple(scenes)
+        self._index = index
+        rng = np.random.default_rng([seed, 1])
+        self._places: list[list[_Places]] = [[] for _ in range(classes)]
+        for number, scene in enumerate(self.scenes):
+            for box in free_boxes(scene.label.grid.shape, scene.held):
+                self._survey(number, box, rng)
+        weights = np.array([sum(p.count / scenes[p.scene].fineness for p in places) for places in self._places])
+        if not weights.any():
+            raise InputError("no training cell has a label", "labels with the ids of train.classes", "check references")
+        frequency = weights / weights.sum()
+        scaled = np.where(frequency > 0, frequency ** (1.0 - balance), 0.0)
+        self.frequency: NDArray[np.float64] = frequency
+        self._class_chance = scaled / scaled.sum()
+
+    def place(self, rng: np.random.Generator) -> tuple[int, Box, tuple[float, ...]]:
+        """Return a random scene, the free box there, and a cell of a random class in it."""
+        places = self._places[int(rng.choice(len(self._class_chance), p=self._class_chance))]
+        chance = np.array([p.count / self.scenes[p.scene].fineness for p in places])
+        chosen = places[int(rng.choice(len(places), p=chance / chance.sum()))]
+        cell = chosen.cells[int(rng.integers(len(chosen.cells)))]
+        return chosen.scene, chosen.box, tuple(float(i) for i in cell)
+
+    def read(self, scene: int, box: Box, cell: tuple[float, ...], reach: NDArray[np.float64]) -> Window:
+        """Read a window around a cell, moved so that it stays inside its free box, or cut to it where that is less."""
+        centre: list[float] = []
+        start: list[int] = []
+        stop: list[int] = []
+        for at, half, low, high in zip(cell, reach, box.start, box.stop, strict=True):
+            middle = (low + high) / 2 if 2 * half >= high - low else min(max(at, low + half), high - half)
+            centre.append(middle)
+            start.append(max(int(np.floor(middle - half)) - 1, low))
+            stop.append(min(int(np.ceil(middle + half)) + 1, high))
+        window = Box(tuple(start), tuple(stop))
+        pixels = self.scenes[scene].image.read(window)
+        labels = self._index(self.scenes[scene].label.read(window))
+        return Window(
+            scene, window, tuple(centre), pixels.values, pixels.valid, np.where(pixels.valid, labels, np.int16(IGNORED))
+        )
+
+    def _survey(self, number: int, box: Box, rng: np.random.Generator) -> None:
+        """Count a free box's classes, and keep some cells of each."""
+        kept: list[list[NDArray[np.int32]]] = [[] for _ in self._places]
+        counts = [0] * len(self._places)
+        scene = self.scenes[number]
+        pieces = list(bands(box))
+        for band in pieces:
+            labels = self._index(scene.label.read(band))
+            for channel in range(len(self._places)):
+                flat = np.flatnonzero(labels == channel)
+                counts[channel] += len(flat)
+                if len(flat):
+                    some = rng.choice(flat, min(len(flat), max(_PLACES // len(pieces), 1)), replace=False)
+                    cells = np.stack(np.unravel_index(some, labels.shape), axis=1) + np.asarray(band.start)
+                    kept[channel].append(cells.astype(np.int32))
+        for channel, cells_of in enumerate(kept):
+            if cells_of:
+                self._places[channel].append(_Places(number, box, counts[channel], np.concatenate(cells_of)))
