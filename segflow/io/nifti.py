@@ -75,8 +75,9 @@ def write_label_nifti(
         OutputError: the file cannot be written, is not as written when read back, or `read` gave an unknown id.
     """
     ids = {0, *(item.id for item in classes)}
-    dtype = np.dtype(np.uint8 if max(ids) <= 255 else np.uint16)
-    known = np.zeros(np.iinfo(dtype).max + 1, dtype=np.bool_)
+    small = max(ids) <= 255
+    dtype: np.dtype[Any] = np.dtype(np.uint8 if small else np.uint16)
+    known = np.zeros(1 << (8 if small else 16), dtype=np.bool_)
     known[sorted(ids)] = True
     target = _target(source_path, orientation, dtype, description)
     target.header["intent_code"] = LABEL_INTENT

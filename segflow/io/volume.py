@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segflow.errors import GridMismatchError, InputError
 from segflow.grid import Grid
@@ -96,6 +97,10 @@ class VolumeSource:
         if values.dtype.kind == "f":
             return Pixels(values, np.isfinite(values).all(axis=0))
         return Pixels(values, np.ones(box.shape, dtype=np.bool_))
+
+    def wanted(self, box: Box) -> NDArray[np.bool_] | None:
+        """Return None: all voxels of a volume are asked for."""
+        return None
 
     def identity(self) -> str:
         """Return a sum over the files' bytes (samples, size and time for files over 1 GiB) and how they are read."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -76,8 +78,9 @@ class StoredVolume:
         self._scratch = scratch
         self._opener = opener
         self._file: BinaryIO | None = None
-        self._made: Path | None = None
-        self._closed = False
+        self._held = ExitStack()
+        # A source that is forgotten lets go as well, at the latest when Python ends.
+        self._close = weakref.finalize(self, self._held.close)
 
     def read(self, box: Box) -> NDArray[Any]:
         """Return the values (channel, x, y, z) of a box of the grid.
@@ -101,25 +104,26 @@ class StoredVolume:
 
     def close(self) -> None:
         """Let go of the file, and remove the scratch file if this source made it."""
-        self._closed = True
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        if self._made is not None:
-            self._made.unlink(missing_ok=True)
-            self._made = None
+        self._close()
+
+    def _opened(self) -> BinaryIO:
+        if not self._close.alive:
+            raise ValueError(f"{self.header.path} was closed")
+        if self._file is None:
+            self._file, made = self._opener(self.header, self._scratch)
+            self._held.callback(self._file.close)
+            if made is not None:
+                self._held.callback(made.unlink, missing_ok=True)
+        return self._file
 
     def _run(self, channel: int, run: Box) -> NDArray[Any]:
         """Read whole rows that lie one after the other in the file."""
-        if self._closed:
-            raise ValueError(f"{self.header.path} was closed")
-        if self._file is None:
-            self._file, self._made = self._opener(self.header, self._scratch)
+        file = self._opened()
         nx, ny, nz = self.header.file_shape
         item = self.header.dtype.itemsize
         first = ((channel * nz + run.start[2]) * ny + run.start[1]) * nx
-        self._file.seek(self.header.offset_bytes + first * item)
-        data = self._file.read(run.size * item)
+        file.seek(self.header.offset_bytes + first * item)
+        data = file.read(run.size * item)
         if len(data) != run.size * item:
             raise InputError(
                 f"{self.header.path} ends before its voxels do", "the length that its header says", "copy it again"
