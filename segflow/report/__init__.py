@@ -1,1 +1,43 @@
-"""segflow/report"""
+"""Scores to JSON, CSV, Markdown, HTML and plain text. Nothing here reads a scene or runs a network."""
+
+from segflow.report.pooling import run_report
+from segflow.report.preview import LONGEST_PX, Preview, stretch, thinning, volume_previews
+from segflow.report.schema import (
+    FileFacts,
+    GridReport,
+    ModelFacts,
+    RunFacts,
+    RunReport,
+    SceneReport,
+    SceneState,
+    from_json,
+    report_schema,
+    scene_report,
+    to_json,
+)
+from segflow.report.text import run_summary, summary
+from segflow.report.write import write_run_report, write_scene_report
+
+__all__ = [
+    "LONGEST_PX",
+    "FileFacts",
+    "GridReport",
+    "ModelFacts",
+    "Preview",
+    "RunFacts",
+    "RunReport",
+    "SceneReport",
+    "SceneState",
+    "from_json",
+    "report_schema",
+    "run_report",
+    "run_summary",
+    "scene_report",
+    "stretch",
+    "summary",
+    "thinning",
+    "to_json",
+    "volume_previews",
+    "write_run_report",
+    "write_scene_report",
+]

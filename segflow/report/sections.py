@@ -1,0 +1,190 @@
+"""The sections of a report's page, as HTML. Every text that comes from outside goes through `escape`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from segflow.report import numbers
+from segflow.report.images import Figure
+from segflow.report.schema import ClassReport, ConfusionReport, OverallReport
+
+
+def swatch(colour: str) -> str:
+    """Return a small square of a class's colour, which prints too."""
+    return (
+        '<svg class="swatch" viewBox="0 0 13 13" aria-hidden="true">'
+        f'<rect x=".5" y=".5" width="12" height="12" rx="2" fill="{escape(colour)}"/></svg>'
+    )
+
+
+def meter(value: float, kind: str = "plain", colour: str | None = None) -> str:
+    """Return a bar from 0 to 1, for the eye only: the number stands beside it."""
+    paint = f' style="fill:{escape(colour)}"' if colour else ""
+    return (
+        '<svg class="meter" viewBox="0 0 100 9" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="track" y="4" width="100" height="1"/>'
+        f'<rect class="{kind}"{paint} width="{100 * min(max(value, 0.0), 1.0):.2f}" height="9"/></svg>'
+    )
+
+
+def tiles(overall: OverallReport | None, excluded: int, cells: int) -> str:
+    """Return the headline figures."""
+    shown: list[tuple[str, str]] = []
+    if overall is not None:
+        binary = overall.binary
+        if binary is not None:
+            shown += [
+                (f"F1, {binary.name}", numbers.score(binary.f1)),
+                ("Precision", numbers.score(binary.precision)),
+                ("Recall", numbers.score(binary.recall)),
+            ]
+        classes = f" <small>{overall.classes_scored} classes</small>"
+        shown += [
+            ("Mean IoU", numbers.score(overall.mean_iou) + classes),
+            ("Mean Dice", numbers.score(overall.mean_dice)),
+            ("Pixel accuracy", numbers.score(overall.pixel_accuracy)),
+            ("Mean class accuracy", numbers.score(overall.mean_class_accuracy)),
+            ("Frequency-weighted IoU", numbers.score(overall.frequency_weighted_iou)),
+            ("Kappa", numbers.score(overall.kappa)),
+        ]
+    else:
+        shown.append(("Cells classified", numbers.count(cells - excluded)))
+    what = "Excluded" if overall is not None else "Without valid input"
+    shown.append((what, f"{numbers.percent(excluded, cells)} <small>of {numbers.short(cells)}</small>"))
+    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{value}</dd></div>" for name, value in shown)
+    return f'<dl class="tiles">{rows}</dl>'
+
+
+def notices(texts: Sequence[str]) -> str:
+    """Return what a reader must know first, or nothing."""
+    if not texts:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f'<aside class="notices" aria-labelledby="notices"><h3 id="notices">Notices</h3><ul>{items}</ul></aside>'
+
+
+def pictures(figures: Sequence[Figure], classes: Sequence[ClassReport]) -> str:
+    """Return the previews, panel beside panel, with the legend of colours."""
+    if not figures:
+        return ""
+    legend = "".join(f"<li>{swatch(item.colour)}{escape(item.name)}</li>" for item in classes)
+    several = any(len(figure.panels) > 1 for figure in figures)
+    tools = (
+        '<div class="tools" hidden><label>Opacity of labels over the input '
+        '<input type="range" min="0" max="100" value="100"></label><span>Select a picture to enlarge it.</span></div>'
+    )
+    return (
+        '<section class="pictures" aria-label="Pictures">'
+        + "".join(_view(figure) for figure in figures)
+        + f'<ul class="legend" aria-label="Colours">{legend}</ul>'
+        + (tools if several else "")
+        + "</section>"
+    )
+
+
+def _view(figure: Figure) -> str:
+    pixelated = " pixelated" if figure.width <= 400 else ""
+    panels = "".join(
+        f'<figure class="panel{pixelated}" data-kind="{panel.kind}">'
+        f'<span class="stack" style="aspect-ratio:{figure.width:.0f}/{figure.height:.2f}">'
+        f'<img src="{panel.uri}" alt="{escape(panel.alt)}"></span>'
+        f"<figcaption>{escape(panel.title)}</figcaption></figure>"
+        for panel in figure.panels
+    )
+    return (
+        f'<div class="view"><div class="view-head"><h3>{escape(figure.title)}</h3>'
+        f'<span>{escape(figure.note)}</span></div><div class="panels" style="--panels:{len(figure.panels)}">'
+        f"{panels}</div></div>"
+    )
+
+
+def class_table(classes: Sequence[ClassReport], cells_name: str) -> str:
+    """Return the classes with their extents and, with a reference, their scores."""
+    total = sum(item.pixels for item in classes)
+    volume = "volume_ml" in classes[0].model_fields_set
+    extents = [item.volume_ml if volume else item.area_m2 for item in classes]
+    unit, write = (numbers.volume_column if volume else numbers.area_column)(extents)
+    measured = any(extent is not None for extent in extents)
+    scored = any(item.support is not None for item in classes)
+    heads = ["Share", "", cells_name.capitalize()] + (
+        [f"{'Volume' if volume else 'Area'} ({unit})"] if measured else []
+    )
+    heads += ["IoU", "Dice (F1)", "Precision", "Recall", "Specificity", "Support"] if scored else []
+    rows = []
+    for item, extent in zip(classes, extents, strict=True):
+        share = item.pixels / total if total else 0.0
+        row = [
+            f'<th scope="row">{swatch(item.colour)}{escape(item.name)}<span class="id">{item.id}</span></th>',
+            f"<td>{numbers.percent(item.pixels, total)}</td>",
+            f'<td class="bar">{meter(share, colour=item.colour)}</td>',
+            f"<td>{numbers.count(item.pixels)}</td>",
+        ]
+        row += [f"<td>{write(extent)}</td>"] if measured else []
+        if scored:
+            values = (item.iou, item.dice, item.precision, item.recall, item.specificity)
+            row += [f"<td{' class=zero' if value == 0 else ''}>{numbers.score(value)}</td>" for value in values]
+            row.append(f"<td>{numbers.count(item.support or 0)}</td>")
+        rows.append(f"<tr>{''.join(row)}</tr>")
+    head = "".join(
+        f'<th scope="col">{name}</th>' if name else '<td class="bar"></td>' for name in ("Class", *map(escape, heads))
+    )
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Classes, table">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def class_bars(classes: Sequence[ClassReport]) -> str:
+    """Return IoU, precision and recall of each class as bars."""
+    parts = []
+    for item in classes:
+        name = f'<div class="name">{swatch(item.colour)}{escape(item.name)}</div>'
+        if item.iou is None:
+            parts.append(
+                f'<div class="name" style="grid-row:auto">{swatch(item.colour)}{escape(item.name)}</div>'
+                "<p>in neither the reference nor the prediction</p>"
+            )
+            continue
+        parts.append(name)
+        for label, kind, value in (
+            ("IoU", "iou", item.iou),
+            ("Precision", "precision", item.precision),
+            ("Recall", "recall", item.recall),
+        ):
+            parts.append(
+                f'<div>{meter(value or 0.0, kind)}</div><div class="value">{label} {numbers.score(value)}</div>'
+            )
+    return '<div class="bars">' + "<hr>".join(_groups(parts)) + "</div>"
+
+
+def _groups(parts: Sequence[str]) -> list[str]:
+    """Join what belongs to one class; each class begins with its name."""
+    groups: list[str] = []
+    for part in parts:
+        if part.startswith('<div class="name"'):
+            groups.append(part)
+        else:
+            groups[-1] += part
+    return groups
+
+
+def confusion_table(matrix: ConfusionReport, classes: Sequence[ClassReport]) -> str:
+    """Return the confusion matrix: shares of each row with the counts below, shaded by share."""
+    heads = "".join(f'<th scope="col">{swatch(item.colour)}{escape(item.name)}</th>' for item in classes)
+    rows = []
+    for i, (item, counts) in enumerate(zip(classes, matrix.counts, strict=True)):
+        total = sum(counts)
+        cells = "".join(
+            f'<td class="{"right" if i == j else "wrong"}" style="--a:{0.62 * value / total if total else 0:.3f}">'
+            f"<b>{numbers.percent(value, total)}</b><small>{numbers.count(value)}</small></td>"
+            for j, value in enumerate(counts)
+        )
+        name = f'<th scope="row">{swatch(item.colour)}{escape(item.name)}</th>'
+        rows.append(f'<tr>{name}{cells}<td class="total">{numbers.count(total)}</td></tr>')
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix, table">'
+        '<table class="confusion"><thead><tr><th class="axis" scope="col">Reference ↓ &nbsp; Prediction →</th>'
+        f'{heads}<th class="axis" scope="col">Reference total</th></tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        "</div>"
+    )

@@ -1,0 +1,120 @@
+"""Reports as tables: CSV for programs, Markdown for people."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from io import StringIO
+
+from segflow.report import numbers
+from segflow.report.schema import ClassReport, OverallReport, RunReport
+
+CSV_COLUMNS = (
+    "scene",
+    "id",
+    "name",
+    "pixels",
+    "area_m2",
+    "volume_ml",
+    "iou",
+    "dice",
+    "precision",
+    "recall",
+    "specificity",
+    "support",
+)
+
+
+def metrics_csv(report: RunReport) -> str:
+    """Return one row a scene and class (RFC 4180 quoting, LF). What is not known is an empty cell."""
+    buffer = StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for state in report.scenes:
+        for item in state.report.classes if state.report is not None else ():
+            values = [getattr(item, column) for column in CSV_COLUMNS[1:]]
+            writer.writerow([state.scene, *("" if value is None else value for value in values)])
+    return buffer.getvalue()
+
+
+def run_markdown(report: RunReport) -> str:
+    """Return the run as Markdown: states, pooled scores, and a table of classes for each scene."""
+    rows = [("Scene", "State", "Mean IoU", "Mean Dice", "Pixel accuracy", "Kappa", "Excluded")]
+    for state in report.scenes:
+        overall = state.report.overall if state.report is not None else None
+        rows.append(
+            (
+                state.scene,
+                state.state + (f": {state.error.splitlines()[0]}" if state.error else ""),
+                *_overall(overall),
+                numbers.count(state.report.excluded) if state.report is not None else numbers.DASH,
+            )
+        )
+    parts = [f"# {_cell(report.name)}", markdown_table(rows, left=2)]
+    if report.pooled is not None:
+        parts.append(f"## All {report.pooled.scenes} scenes together")
+        parts.append(_scored(report.pooled.classes, report.pooled.overall))
+    for state in report.scenes:
+        if state.report is None:
+            continue
+        parts.append(f"## {_cell(state.scene)}")
+        parts += ["\n".join(f"> {_cell(text)}" for text in state.report.notices)] if state.report.notices else []
+        parts.append(_scored(state.report.classes, state.report.overall))
+    return "\n\n".join(parts) + "\n"
+
+
+def _scored(classes: Sequence[ClassReport], overall: OverallReport | None) -> str:
+    table = markdown_table(class_rows(classes), left=1)
+    return table if overall is None else f"{table}\n\n{_cell(overall.denominators)}."
+
+
+def _overall(overall: OverallReport | None) -> tuple[str, str, str, str]:
+    if overall is None:
+        return (numbers.DASH,) * 4
+    return (
+        numbers.score(overall.mean_iou),
+        numbers.score(overall.mean_dice),
+        numbers.score(overall.pixel_accuracy),
+        numbers.score(overall.kappa),
+    )
+
+
+def class_rows(classes: Sequence[ClassReport]) -> list[tuple[str, ...]]:
+    """Return the table of classes as texts, heads first: extents, and scores where there is a reference."""
+    volume = "volume_ml" in classes[0].model_fields_set
+    extents = [item.volume_ml if volume else item.area_m2 for item in classes]
+    unit, write = (numbers.volume_column if volume else numbers.area_column)(extents)
+    measured = any(extent is not None for extent in extents)
+    scored = any(item.support is not None for item in classes)
+    heads = ["Class", "Voxels" if volume else "Pixels"] + ([f"{'Volume' if volume else 'Area'} {unit}"] * measured)
+    heads += ["IoU", "Dice", "Precision", "Recall", "Specificity", "Support"] * scored
+    rows = [tuple(heads)]
+    for item, extent in zip(classes, extents, strict=True):
+        row = [item.name, numbers.count(item.pixels)] + [write(extent)] * measured
+        if scored:
+            values = (item.iou, item.dice, item.precision, item.recall, item.specificity)
+            row += [*map(numbers.score, values), numbers.count(item.support or 0)]
+        rows.append(tuple(row))
+    return rows
+
+
+def markdown_table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Return a Markdown table whose columns align as plain text too; the first `left` columns to the left."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(cells[0]))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [
+            value.ljust(width) if i < left else value.rjust(width)
+            for i, (value, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * width if i < left else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])])
+
+
+def _cell(text: str) -> str:
+    """Return text that stays in its cell and is not taken for HTML."""
+    plain = " ".join(text.split())
+    return plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "\\|")
