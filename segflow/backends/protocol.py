@@ -19,17 +19,26 @@ class Forward(Protocol):
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What decides bits: backend, version, device, precision."""
+        """What decides bits: backend, backend_version, device, instruction_set, precision, threads_per_request, batch.
+
+        `batch` is the shape's, so it is 1 on a CPU whatever `in_flight` is.
+        """
 
     @property
     def in_flight(self) -> int:
         """Patches that are on the device at once."""
 
     def stream(self, patches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """Run patches (channel, *patch) and yield their probabilities (class, *patch) in the same order.
+        """Run patches (channel, *patch) and yield their probabilities (output channel, *patch) in the same order.
 
-        The next patch is taken from `patches` only when there is room for it. An array that is yielded stays valid
-        until the next one is asked for.
+        The output channels are `Card.output_channels`: one for a one-channel sigmoid head. A patch is copied when it is
+        taken. The next one is taken from `patches` only when there is room for it: at most ``in_flight + 1`` have been
+        taken and not yielded. An array that is yielded stays valid until the next one is asked for. Where a channel of
+        a patch is not finite, its output is NaN. When the iterator ends, is closed, or raises what `patches` raised,
+        nothing is left running.
+
+        Raises:
+            ModelError: a patch has not the shape that was settled.
         """
 
     def close(self) -> None:

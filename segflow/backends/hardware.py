@@ -1,0 +1,59 @@
+"""What this machine has: usable cores, the processor's name, its instruction set. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+_CPUINFO = Path("/proc/cpuinfo")
+_CGROUP = Path("/sys/fs/cgroup")
+# The extensions that choose between kernels in oneDNN and PyTorch, widest last.
+_EXTENSIONS = (
+    *("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_bf16", "amx_fp16", "amx_int8", "avx10_1", "avx10_2"),
+    *("asimd", "asimdhp", "bf16", "sve", "sve2", "svebf16"),
+)
+
+
+def usable_cores(cgroup: Path = _CGROUP) -> int:
+    """Return how many cores this process may keep busy: its CPU affinity, cut by a container's quota. At least 1.
+
+    Args:
+        cgroup: where the control groups are mounted; version 2 (`cpu.max`) and 1 (`cpu/cpu.cfs_quota_us`) are read.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    quota = _quota(cgroup)
+    return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Return the cores that a container is granted; None where it is not limited."""
+    try:
+        if (cgroup / "cpu.max").is_file():
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+        granted = float(quota) / float(period)
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+        return None
+    return granted if granted > 0 else None
+
+
+def cpu_name() -> str:
+    """Return the processor's name as the system gives it."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def instruction_set() -> str:
+    """Return the machine and those of its vector extensions that choose between kernels: 'x86_64 avx2 fma avx512f'."""
+    flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
+    return " ".join([platform.machine(), *(name for name in _EXTENSIONS if name in flags)])
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        lines = _CPUINFO.read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")

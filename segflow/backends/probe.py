@@ -1,0 +1,26 @@
+"""One forward whose hash tells whether a worker computes the same bits as the driver."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from segflow.backends.protocol import Forward
+from segflow.models.card import Card
+
+
+def probe(forward: Forward, card: Card, patch: tuple[int, ...]) -> str:
+    """Return the SHA-256, in hexadecimal, of the probabilities of one fixed pseudo-random patch.
+
+    The patch has mean 0 and deviation 1. It comes from numpy's legacy generator, whose stream never changes, and from
+    exact arithmetic only, so it is the same on every machine.
+
+    Raises:
+        ModelError: the forward was made for another shape.
+    """
+    shape = (len(card.channels), *patch)
+    uniform = np.random.RandomState(20_261).random_sample(shape)
+    values = ((uniform - 0.5) * 3.4641015).astype(np.float32)
+    (result,) = forward.stream([values])
+    return hashlib.sha256(np.ascontiguousarray(result, "<f4").tobytes()).hexdigest()
