@@ -18,10 +18,8 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from segflow.errors import InputError
+from segflow.io.names import VOLUME_SUFFIXES
 from segflow.io.orientation import Triple
-
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
-"""The formats that are read."""
 
 AGREE = 0.1
 """sform and qform agree when no corner of the volume is further apart than this part of the smallest voxel side."""
