@@ -153,6 +153,19 @@ class Train(_Part):
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay.")
     zoom: tuple[float, float] = Field((1.0, 1.0), description="Range of random magnification.")
     augment: Literal["none", "aerial", "volume"] = Field("none", description="Named set of augmentations.")
+    fineness: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Scene's name to how many times finer its cells are than the other scenes'; zoom is relative to 1.",
+    )
+    balance: float = Field(
+        0.5, ge=0, le=1, description="0: patches are drawn as classes occur; 1: from all classes equally often."
+    )
+    dice: float = Field(0.0, ge=0, description="Weight of a soft Dice term beside the cross-entropy.")
+    class_weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="Weights of the classes in the cross-entropy."
+    )
+    average: float = Field(0.0, ge=0, lt=1, description="Decay of the moving average of weights that is kept; 0: none.")
+    precision: Literal["f32", "bf16"] = Field("f32", description="Arithmetic of the convolutions while training.")
     seed: int = Field(0, description="Seed of sampling, augmentation and weights.")
     card: dict[str, Any] = Field(default_factory=dict, description="Further keys of the card: gsd, licence, ...")
 
