@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import ceil
 from typing import Literal, Protocol
 
@@ -42,22 +43,30 @@ class Accumulator(Protocol):
     def add(self, probabilities: NDArray[np.float32], weight: NDArray[np.float32], where: Box) -> None:
         """Add one patch: probabilities (channel, *patch), weight (*patch) from `patch_weight`, its cells.
 
-        Cells outside of the band are left out.
+        Cells outside of the block, and rows that were dropped, are left out.
 
         Raises:
             FloatingPointError: a probability is not finite.
-            ValueError: a probability lies outside 0..1.
+            ValueError: a probability lies outside 0..1, or the shapes do not fit.
+            IndexError: the patch reaches rows of the block that have not entered yet; they would be lost.
         """
 
     def sums(self, start: int, stop: int) -> NDArray[np.signedinteger]:
-        """Return the sums (channel, *cells) of the rows ``start <= i < stop``; valid until the next call."""
+        """Return the sums (channel, *cells) of the rows ``start <= i < stop``; valid until the next call.
+
+        Raises:
+            IndexError: not all of these rows are held.
+        """
 
     def drop(self, start: int) -> None:
-        """Let go of the rows before `start`; as many empty ones enter behind."""
+        """Let go of the rows before `start`; as many empty ones enter behind. Nothing happens if they are gone."""
 
 
 class NumpyBand:
     """The accumulator in numpy, and the oracle for any other.
+
+    Rows lie in a ring, so that nothing is copied when the band moves on. The block's last row is the ring's last, so
+    that the last rows, which are taken all at once, lie in one piece.
 
     Args:
         channels: channels of the network's output.
@@ -70,58 +79,87 @@ class NumpyBand:
     _TOLERANCE = 1e-4
 
     def __init__(self, channels: int, box: Box, sweep: int, depth: int, store: Store = "int32") -> None:
+        if channels < 1 or depth < 1 or not 0 <= sweep < box.ndim:
+            raise ValueError(f"{channels} channels and {depth} rows along axis {sweep} of {box} make no band")
         self._whole = box
         self._sweep = sweep
         self._first = box.start[sweep]
         self._depth = min(depth, box.shape[sweep])
         shape = (channels, *box.shape[:sweep], self._depth, *box.shape[sweep + 1 :])
         self._sums: NDArray[np.signedinteger] = np.zeros(shape, np.dtype(store))
-        self._scratch: NDArray[np.float32] = np.empty(0, np.float32)
 
     @property
     def box(self) -> Box:
-        """The cells that are held."""
-        last = min(self._first + self._depth, self._whole.stop[self._sweep])
-        return self._whole.replace_axis(self._sweep, self._first, last)
+        """The cells that are held.
+
+        Raises:
+            ValueError: all rows of the block were dropped.
+        """
+        return self._whole.replace_axis(self._sweep, self._first, self._behind)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the sums."""
         return self._sums.nbytes
 
+    @property
+    def _behind(self) -> int:
+        return min(self._first + self._depth, self._whole.stop[self._sweep])
+
     def add(self, probabilities: NDArray[np.float32], weight: NDArray[np.float32], where: Box) -> None:
         """Add one patch. See `Accumulator.add`."""
+        if probabilities.shape != (len(self._sums), *where.shape) or weight.shape != where.shape:
+            raise ValueError(
+                f"probabilities {probabilities.shape} and weights {weight.shape} do not fit {len(self._sums)} channels "
+                f"of a patch {where.shape}"
+            )
         low, high = float(probabilities.min()), float(probabilities.max())
         if not np.isfinite(low) or not np.isfinite(high):
             raise FloatingPointError(f"the network's output is not finite in the patch at {where.start}")
         if low < -self._TOLERANCE or high > 1 + self._TOLERANCE:
             raise ValueError(f"outputs from {low:.4g} to {high:.4g} are no probabilities")
-        held = self.box.intersect(where)
-        if held is None:
+        held = self._whole.intersect(where)
+        if held is None or held.stop[self._sweep] <= self._first:
             return
-        if self._scratch.shape != probabilities.shape:
-            self._scratch = np.empty(probabilities.shape, np.float32)
-        np.clip(probabilities, 0.0, 1.0, out=self._scratch)
-        np.multiply(self._scratch, weight, out=self._scratch)
-        np.rint(self._scratch, out=self._scratch)
-        part = self._scratch[(slice(None), *held.within(where))]
-        view = self._sums[(slice(None), *held.within(self.box))]
-        np.add(view, part.astype(self._sums.dtype), out=view)
+        if held.stop[self._sweep] > self._behind:
+            raise IndexError(f"{where} reaches beyond the rows {self._first}..{self._behind} that are held")
+        held = held.replace_axis(self._sweep, max(held.start[self._sweep], self._first), held.stop[self._sweep])
+        for part, ring in self._pieces(held):
+            inside = part.within(where)
+            share = weight[inside]
+            for channel, sums in zip(probabilities, self._sums, strict=True):
+                values = channel[inside]
+                if low < 0.0 or high > 1.0:
+                    values = np.clip(values, 0.0, 1.0)
+                values = values * share
+                np.rint(values, out=values)
+                sums[ring] += values.astype(sums.dtype)
 
     def sums(self, start: int, stop: int) -> NDArray[np.signedinteger]:
         """Return the sums of some rows. See `Accumulator.sums`."""
-        return self._sums[self._rows(start - self._first, stop - self._first)]
+        if not self._first <= start < stop <= self._behind:
+            raise IndexError(f"rows {start}..{stop} were asked for, {self._first}..{self._behind} are held")
+        rows = self._whole.replace_axis(self._sweep, start, stop)
+        parts = [self._sums[(slice(None), *ring)] for _, ring in self._pieces(rows)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, 1 + self._sweep)
 
     def drop(self, start: int) -> None:
         """Let go of the rows before `start`. See `Accumulator.drop`."""
-        gone = start - self._first
-        if gone <= 0:
+        gone = min(start, self._behind)
+        if gone <= self._first:
             return
-        kept = max(0, self._depth - gone)
-        if kept:
-            self._sums[self._rows(0, kept)] = self._sums[self._rows(self._depth - kept, self._depth)]
-        self._sums[self._rows(kept, self._depth)] = 0
+        for _, ring in self._pieces(self._whole.replace_axis(self._sweep, self._first, gone)):
+            self._sums[(slice(None), *ring)] = 0
         self._first = start
 
-    def _rows(self, start: int, stop: int) -> tuple[slice, ...]:
-        return (slice(None),) * (1 + self._sweep) + (slice(start, stop),)
+    def _pieces(self, box: Box) -> Iterator[tuple[Box, tuple[slice, ...]]]:
+        """Yield the parts of a box of held cells that lie in one piece in the ring, each with its index there."""
+        start, stop = box.start[self._sweep], box.stop[self._sweep]
+        while start < stop:
+            at = (start - self._whole.stop[self._sweep]) % self._depth
+            end = min(stop, start + self._depth - at)
+            part = box.replace_axis(self._sweep, start, end)
+            ring = list(part.within(self._whole))
+            ring[self._sweep] = slice(at, at + end - start)
+            yield part, tuple(ring)
+            start = end

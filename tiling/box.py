@@ -48,8 +48,13 @@ class Box:
         return tuple(slice(low, high) for low, high in zip(self.start, self.stop, strict=True))
 
     def within(self, outer: Box) -> tuple[slice, ...]:
-        """Return the box as an index into an array that holds `outer`."""
-        self._same_rank(outer)
+        """Return the box as an index into an array that holds `outer`.
+
+        Raises:
+            ValueError: `outer` does not hold all of the box.
+        """
+        if not outer.contains(self):
+            raise ValueError(f"{self} reaches out of {outer}; intersect them first")
         return tuple(
             slice(low - base, high - base) for low, high, base in zip(self.start, self.stop, outer.start, strict=True)
         )
@@ -69,7 +74,9 @@ class Box:
         return Box(start, stop) if all(a < b for a, b in zip(start, stop, strict=True)) else None
 
     def replace_axis(self, axis: int, start: int, stop: int) -> Box:
-        """Return the box with other bounds on one axis."""
+        """Return the box with other bounds on one axis, counted from 0."""
+        if not 0 <= axis < self.ndim:
+            raise ValueError(f"a box of {self.ndim} axes has no axis {axis}")
         return Box(
             (*self.start[:axis], start, *self.start[axis + 1 :]),
             (*self.stop[:axis], stop, *self.stop[axis + 1 :]),

@@ -54,22 +54,41 @@ def demand(layout: Layout, network: Network, itemsize: int, store: Store = "int3
         store: type of the sums.
         layers: uint8 outputs a cell (labels, and confidence).
     """
-    box = layout.model_box(layout.box((0,) * layout.lattice.ndim))
-    sweep = layout.sweep
-    cross = box.size // box.shape[sweep]
-    patch = layout.lattice.patch
-    depth = min(box.shape[sweep], patch[sweep])
-    bytes_a_cell = network.inputs * (4 if layout.resampled else itemsize) + 1
-    band_rows = depth + (layout.lattice.axes[sweep].starts[1] if len(layout.lattice.axes[sweep].starts) > 1 else 0)
+    sweep, patch = layout.sweep, layout.lattice.patch
+    cells, covered = _largest(layout)
+    cross = prod(cells) // cells[sweep]
+    depth = min(cells[sweep], patch[sweep])
+    starts = layout.lattice.axes[sweep].starts
+    step = starts[1] if len(starts) > 1 else 0
+    input_cross = prod(covered) // covered[sweep]
+    input_cell = network.inputs * (4 if layout.resampled else itemsize) + 1
+    sums_cell = network.outputs * (4 if store == "int32" else 2)
     out_cross = prod(n for axis, n in enumerate(layout.block) if axis != sweep)
     return Demand(
         base_bytes=network.base_bytes,
-        input_band_bytes=2 * band_rows * cross * bytes_a_cell,
-        accumulator_bytes=depth * cross * network.outputs * (4 if store == "int32" else 2),
-        sealed_bytes=layout.rows * out_cross * (16 + 3 * layers + (4 * network.outputs if layout.resampled else 0)),
+        input_band_bytes=2 * (depth + step) * input_cross * input_cell,
+        accumulator_bytes=depth * cross * sums_cell,
+        sealed_bytes=layout.rows * out_cross * (16 + 3 * layers + (4 * network.outputs if layout.resampled else 0))
+        + min(step, depth) * cross * sums_cell,
         in_flight_bytes=network.in_flight
         * (network.activation_bytes + 4 * prod(patch) * (3 * network.inputs + 3 * network.outputs)),
     )
+
+
+def _largest(layout: Layout) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return, for each axis, the most model cells of a block, and the most cells of the scene in a block's patches."""
+    cells, covered = [], []
+    for axis, (lattice_axis, count) in enumerate(zip(layout.lattice.axes, layout.counts, strict=True)):
+        own, read = 0, 0
+        for k in range(count):
+            box = layout.model_box(layout.box(tuple(k if other == axis else 0 for other in range(len(layout.shape)))))
+            low, high = box.start[axis], box.stop[axis]
+            indices = lattice_axis.touching(low, high)
+            end = min(lattice_axis.starts[indices[-1]] + lattice_axis.patch, lattice_axis.size)
+            own, read = max(own, high - low), max(read, end - lattice_axis.starts[indices[0]])
+        cells.append(own)
+        covered.append(read)
+    return tuple(cells), tuple(covered)
 
 
 def disk_bytes(layout: Layout, layers: int = 1) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
+
+_PIECE = 1 << 17  # cells that are worked on at once, so that they stay in the cache
 
 Sums = NDArray[np.signedinteger] | NDArray[np.float32]
 
@@ -21,13 +24,23 @@ class Decision:
 
 def argmax(sums: Sums, ids: Sequence[int]) -> Decision:
     """Take the class with the largest sum; sums (class, *cells)."""
-    best = sums[0].copy()
-    labels = np.full(best.shape, ids[0], np.uint16)
-    for channel, label in zip(sums[1:], ids[1:], strict=True):
-        larger = channel > best
-        np.copyto(labels, np.uint16(label), where=larger)
-        np.copyto(best, channel, where=larger)
-    return Decision(labels, best.astype(np.float32))
+    if len(sums) != len(ids):
+        raise ValueError(f"{len(sums)} channels and {len(ids)} class ids do not match")
+    cells = sums.shape[1:]
+    labels, confidence = np.empty(cells, np.uint16), np.empty(cells, np.float32)
+    table = np.array(ids, np.uint16)
+    rows = max(1, _PIECE // max(1, prod(cells[1:])))
+    for start in range(0, cells[0], rows):
+        part = sums[:, start : start + rows]
+        best = part[0].copy()
+        index = np.zeros(best.shape, np.uint8 if len(ids) <= 256 else np.uint16)
+        for channel, values in enumerate(part[1:], 1):
+            # the last channel that beat all before it is the first of the largest
+            np.maximum(index, (values > best) * index.dtype.type(channel), out=index)
+            np.maximum(best, values, out=best)
+        labels[start : start + rows] = table[index]
+        confidence[start : start + rows] = best
+    return Decision(labels, confidence)
 
 
 def over(sums: Sums, ids: Sequence[int], threshold: float, scale: int) -> Decision:

@@ -37,6 +37,8 @@ class Axis:
             raise ValueError(f"size {self.size} and patch {self.patch} must be positive")
         if self.profile not in PROFILES:
             raise ValueError(f"blend {self.profile!r} is not one of {', '.join(PROFILES)}")
+        if self.starts and self.starts[-1] >= self.size:
+            raise ValueError(f"the patch at {self.starts[-1]} lies beyond the scene's {self.size} cells")
         if not self.starts or self.starts[0] != 0 or self.starts[-1] + self.patch < self.size:
             raise ValueError(f"starts {self.starts[:3]}... with patch {self.patch} do not cover {self.size} cells")
         gaps = [after - before for before, after in zip(self.starts, self.starts[1:], strict=False)]
@@ -141,6 +143,8 @@ class Lattice:
 
 def step_of(patch: int, overlap: float | int, stride: int = 1) -> int:
     """Return the step between patches: a multiple of the network's stride that overlaps by at least `overlap`.
+
+    Where no such multiple is left the step is one stride, and the patches overlap less.
 
     Args:
         patch: cells of a patch.
