@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,27 @@ CLASSES = tuple(
 )
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Keep what runs beside the forwards on one thread, so that a busy machine does not slow the tests."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
-    """A maker of models: architecture, axes, and whatever else of the card."""
+    """A maker of models: architecture, axes, and whatever else of the card. What was made once is given again."""
+    made_before: dict[str, Model] = {}
 
     def make(architecture: str = "unet", axes: int = 2, norm: str = "batch", **card: Any) -> Model:
+        key = repr((architecture, axes, norm, card))
+        if key not in made_before:
+            made_before[key] = fresh(architecture, axes, norm, **card)
+        return made_before[key]
+
+    def fresh(architecture: str, axes: int, norm: str, **card: Any) -> Model:
         values: dict[str, Any] = {
             "name": f"{architecture}-{axes}d-{norm}",
             "kind": "raster" if axes == 2 else "volume",
