@@ -45,16 +45,18 @@ def scene_name(path: str) -> str:
 
 
 @contextmanager
-def environment(path: str) -> Iterator[None]:
+def environment(path: str, sidecars: bool = False) -> Iterator[None]:
     """Hold GDAL's settings for this path: a small block cache, strict JPEG, patience with remote servers.
 
-    Sidecars of remote files (masks, overviews) are looked for by name; the remote folder is never listed.
+    Args:
+        path: what is opened or read.
+        sidecars: for remote files, look for sidecars by name: some thirty requests. The folder is never listed.
     """
     _limit_cache()
     options: dict[str, str] = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE"}
     if is_remote(path):
         options |= {
-            "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+            "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE" if sidecars else "EMPTY_DIR",
             "GDAL_HTTP_MAX_RETRY": "3",
             "GDAL_HTTP_RETRY_DELAY": "1",
             "GDAL_HTTP_CONNECTTIMEOUT": "20",

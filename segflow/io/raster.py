@@ -1,0 +1,365 @@
+"""Rasters: anything GDAL opens, read box by box with its validity."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.windows import Window
+
+from segflow.errors import InputError
+from segflow.grid import Grid
+from segflow.io.aoi import Aoi, read_aoi
+from segflow.io.collar import Runs, collar_runs
+from segflow.io.cutshort import require_whole_file
+from segflow.io.gdalenv import environment, is_plain, is_remote, no_georeference_is_fine, reason, scene_name, shown
+from segflow.io.identity import file_identity, raster_identity
+from segflow.io.mask import Bools, MaskRule, mask_kind, nodata_range
+from segflow.io.place import compare_places, grid_of, scene_bbox_window
+from segflow.io.source import Pixels
+from tiling.box import Box
+
+__all__ = [
+    "RasterSource",
+    "RasterSpec",
+    "compare_places",
+    "open_labels",
+    "open_raster",
+    "read_ids",
+    "scene_bbox_window",
+]
+
+_LOG = logging.getLogger(__name__)
+_STRIP_CELLS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class RasterSpec:
+    """What to open and how; plain values, so that a worker can be sent it.
+
+    Attributes:
+        path: a path, /vsi path or URL that GDAL opens.
+        bands: bands to read, 1-based, in this order; None = all but alpha. A band named here is an input and no
+            mask, even if the file calls it alpha.
+        nodata: value that means no data, in place of the file's own.
+        collar: nodata counts only where it hangs together with the border.
+        aoi: a vector file; only cells inside its polygons are wanted.
+    """
+
+    path: str
+    bands: tuple[int, ...] | None = None
+    nodata: float | None = None
+    collar: bool = False
+    aoi: str | None = None
+
+
+class RasterSource:
+    """A raster as a `Source`. One GDAL handle; not for two threads at once."""
+
+    def __init__(self, spec: RasterSpec) -> None:
+        """Open the file and read its header; see `open_raster`."""
+        self._spec = spec
+        self._file = _open(spec.path)
+        try:
+            self._bands = _choose_bands(self._file, spec)
+            self._dtype = _common_type(self._file, self._bands, spec.path)
+            self._rule = _rule(self._file, self._bands, spec)
+            self._grid = grid_of(self._file)
+            self._aoi: Aoi | None = read_aoi(spec.aoi, self._grid, self.name) if spec.aoi else None
+            if spec.collar and not self._rule.knows_nodata:
+                raise InputError(
+                    f"{shown(spec.path)} has no nodata value, so collar has nothing to look for",
+                    "a nodata value in every band that is read, or inputs.nodata",
+                    "set inputs.nodata to the collar's value, often 0",
+                )
+        except BaseException:
+            self._file.close()
+            raise
+        self._collar: Runs | None = None
+        if self._grid.affine is None:
+            _notice(f"{shown(spec.path)} has no georeference{_gcps(self._file)}: the result will have none either")
+
+    @property
+    def spec(self) -> RasterSpec:
+        """What this was opened by."""
+        return self._spec
+
+    @property
+    def name(self) -> str:
+        """The file's name without folders and extension."""
+        return scene_name(self._spec.path)
+
+    @property
+    def grid(self) -> Grid:
+        """The raster's grid, axes (y, x)."""
+        return self._grid
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """The bands that are read, 1-based."""
+        return self._bands
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """The bands' descriptions, or 'band N'."""
+        return tuple(self._file.descriptions[b - 1] or f"band {b}" for b in self._bands)
+
+    @property
+    def channels(self) -> int:
+        """Number of bands that are read."""
+        return len(self._bands)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values: the bands' common one."""
+        return self._dtype
+
+    @property
+    def unit_shape(self) -> tuple[int, int]:
+        """Storage block (rows, columns): what the file decodes at once."""
+        rows, columns = self._file.block_shapes[self._bands[0] - 1]
+        return int(rows), int(columns)
+
+    def read(self, box: Box) -> Pixels:
+        """Read a box: values (band, y, x) in the file's type, valid (y, x) bool.
+
+        Raises:
+            InputError: the file is broken there; the place is named.
+            ValueError: the box does not lie inside the grid.
+        """
+        values, hard, soft = self._judged(box)
+        if self._spec.collar:
+            if self._collar is None:
+                self._collar = self._find_collar()
+            soft &= self._collar.inside(box)
+        hard |= soft
+        return Pixels(values, np.logical_not(hard, out=hard))
+
+    def wanted(self, box: Box) -> NDArray[np.bool_] | None:
+        """Return which cells of a box lie in the area of interest, (y, x) bool; None where there is none."""
+        return None if self._aoi is None else self._aoi.inside(box)
+
+    def identity(self) -> str:
+        """Return what stands for the content: see `segflow.io.identity`, plus bands, nodata, collar and AOI."""
+        with environment(self._spec.path):
+            return raster_identity(self._file, self._spec.path, self._facts())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> RasterSource:
+        """Return the source; it closes at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def _facts(self) -> dict[str, Any]:
+        aoi = self._spec.aoi
+        grid = self._grid
+        return {
+            "grid": [list(grid.shape), list(grid.affine or ()), grid.crs],
+            "dtype": str(self._dtype),
+            "bands": list(self._bands),
+            "rule": repr(self._rule),
+            "collar": self._spec.collar,
+            "aoi": None if aoi is None else (file_identity(Path(aoi)) if Path(aoi).is_file() else aoi),
+        }
+
+    def _judged(self, box: Box) -> tuple[NDArray[Any], Bools, Bools]:
+        """Read a box and judge it: values, invalid for good, nodata. See `MaskRule.judge`."""
+        if not Box.whole(self._grid.shape).contains(box):
+            raise ValueError(f"box {box.start}..{box.stop} leaves the raster of {self._grid.named(self._grid.shape)}")
+        rule, count = self._rule, len(self._bands)
+        window = Window(box.start[1], box.start[0], box.shape[1], box.shape[0])
+        try:
+            with environment(self._spec.path):
+                values = self._file.read(list(self._bands), window=window, out_dtype=self._dtype)
+                alpha = None if rule.alpha is None else self._file.read(rule.alpha, window=window)
+                masked = {"none": 0, "bands": count}.get(rule.kind, 1)
+                masks = self._file.read_masks(list(self._bands[:masked]), window=window) if masked else None
+        except RasterioIOError as error:
+            (top, left), (bottom, right) = box.start, box.stop
+            raise InputError(
+                f"{shown(self._spec.path)} cannot be read at rows {top}-{bottom - 1}, columns {left}-{right - 1}: "
+                f"{reason(error)}",
+                "a whole file",
+                "fetch or make the file again; gdalinfo -checksum finds broken places",
+            ) from error
+        return (values, *rule.judge(values, alpha, masks))
+
+    def _find_collar(self) -> Runs:
+        """Find the collar: one pass over the whole raster, in storage rows and flat memory."""
+        rows, columns = self._grid.shape
+        tall = min(max(self.unit_shape[0], 64), 1024)
+        wide = max(self.unit_shape[1], _STRIP_CELLS // tall // max(1, len(self._bands)))
+
+        def strips() -> Any:
+            for top in range(0, rows, tall):
+                bottom = min(top + tall, rows)
+                blank = np.empty((bottom - top, columns), dtype=np.bool_)
+                for left in range(0, columns, wide):
+                    right = min(left + wide, columns)
+                    _, hard, soft = self._judged(Box((top, left), (bottom, right)))
+                    np.logical_or(hard, soft, out=blank[:, left:right])
+                yield from (blank[y : y + 64] for y in range(0, bottom - top, 64))
+
+        return collar_runs(strips(), columns)
+
+
+def open_raster(spec: RasterSpec) -> RasterSource:
+    """Open a raster; reads its header (and the AOI's polygons) only.
+
+    Raises:
+        InputError: the file is missing, cut short or not a raster, has no bands or complex ones, lacks a band that
+            is asked for, or the AOI cannot be used.
+    """
+    return RasterSource(spec)
+
+
+def open_labels(path: str, band: int | None = None) -> RasterSource:
+    """Open a raster of class ids.
+
+    Args:
+        path: the file.
+        band: its band, 1-based; None = the only one.
+
+    Raises:
+        InputError: as `open_raster`; or the file has several bands and none was named.
+    """
+    source = open_raster(RasterSpec(path, None if band is None else (band,)))
+    if source.channels != 1:
+        found = source.channels
+        source.close()
+        raise InputError(
+            f"{shown(path)} has {found} bands",
+            "one band of class ids",
+            "turn a coloured picture of labels into ids first (gdal: pct2rgb.py's inverse, rgb2pct.py), or name a band",
+        )
+    return source
+
+
+def read_ids(source: RasterSource, box: Box) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Read class ids: ids (y, x) int32, valid (y, x) bool. Float rasters are taken if their values are whole.
+
+    Raises:
+        InputError: a valid value is no whole number of 32 bits, or the file is broken.
+    """
+    pixels = source.read(box)
+    values = np.where(pixels.valid, pixels.values[0], 0)
+    limits = np.iinfo(np.int32)
+    if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
+        worst = float(values[values != np.rint(values)][0])
+        raise InputError(
+            f"{source.name} holds {worst:g}, which is no class id", "whole numbers", "round or reclassify the labels"
+        )
+    if values.size and (values.max() > limits.max or values.min() < limits.min):
+        raise InputError(f"{source.name} holds ids beyond 32 bits", "ids up to 65535", "reclassify the labels")
+    return values.astype(np.int32), pixels.valid
+
+
+def _open(path: str) -> Any:
+    """Open a file for reading, with errors in our words."""
+    if is_plain(path) and not Path(path).exists():
+        raise InputError(f"{path} does not exist", "a raster that GDAL opens", "check the path")
+    try:
+        with environment(path, _has_remote_mask(path)), no_georeference_is_fine():
+            file = rasterio.open(path, sharing=False)
+    except (RasterioError, OSError, ValueError) as error:
+        raise InputError(
+            f"{shown(path)} cannot be opened: {reason(error)}",
+            "a raster that GDAL opens, such as GeoTIFF, JP2, PNG or VRT",
+            "check the path, the rights and, for a URL, the network; `gdalinfo` on it says more",
+        ) from error
+    try:
+        if file.count == 0:
+            inner = ", ".join(file.subdatasets[:3])
+            raise InputError(
+                f"{shown(path)} holds no bands" + (f" but subdatasets: {inner}" if inner else ""),
+                "a raster with at least one band",
+                "name one of its subdatasets" if inner else "check the file",
+            )
+        require_whole_file(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _has_remote_mask(path: str) -> bool:
+    """Tell whether a .msk lies beside a remote file: one request, where GDAL's own search takes thirty."""
+    if not is_remote(path) or "?" in path:
+        return False
+    try:
+        with environment(path), no_georeference_is_fine(), rasterio.open(f"{path}.msk"):
+            return True
+    except (RasterioError, OSError):
+        return False
+
+
+def _choose_bands(file: Any, spec: RasterSpec) -> tuple[int, ...]:
+    if spec.bands is None:
+        return _all_but_alpha(file)
+    missing = [band for band in spec.bands if not 1 <= band <= file.count]
+    if missing or not spec.bands:
+        raise InputError(
+            f"{shown(spec.path)} has {file.count} bands, asked for {', '.join(map(str, missing)) or 'none'}",
+            f"bands from 1 to {file.count}",
+            "correct inputs.bands, or the model's bands",
+        )
+    return tuple(spec.bands)
+
+
+def _all_but_alpha(file: Any) -> tuple[int, ...]:
+    bands = tuple(b for b, kind in zip(file.indexes, file.colorinterp, strict=True) if kind != ColorInterp.alpha)
+    return bands or tuple(file.indexes)
+
+
+def _common_type(file: Any, bands: tuple[int, ...], path: str) -> np.dtype[Any]:
+    names = {file.dtypes[band - 1] for band in bands}
+    if any("complex" in name for name in names):
+        raise InputError(
+            f"{shown(path)} holds complex numbers ({', '.join(sorted(names))})",
+            "whole or floating-point values",
+            "take the magnitude or the power first (gdal: VRT pixel function mod or intensity)",
+        )
+    return np.result_type(*(np.dtype(name) for name in sorted(names)))
+
+
+def _rule(file: Any, bands: tuple[int, ...], spec: RasterSpec) -> MaskRule:
+    alphas = [b for b, kind in zip(file.indexes, file.colorinterp, strict=True) if kind == ColorInterp.alpha]
+    alpha = next((band for band in alphas if band not in bands), None)
+    ranges = []
+    for band in bands:
+        nodata = spec.nodata if spec.nodata is not None else file.nodatavals[band - 1]
+        limits = nodata_range(nodata, np.dtype(file.dtypes[band - 1]))
+        if limits is None and nodata is not None and nodata == nodata:
+            _notice(f"{shown(spec.path)}: nodata {nodata:g} cannot occur in {file.dtypes[band - 1]}; nothing is masked")
+        ranges.append(limits)
+    flags = [[flag.name for flag in file.mask_flag_enums[band - 1]] for band in bands]
+    return MaskRule(tuple(ranges), alpha, mask_kind(flags, spec.nodata is not None))
+
+
+def _gcps(file: Any) -> str:
+    return " but ground control points (gdalwarp applies them)" if file.gcps[0] else ""
+
+
+@cache
+def _notice(text: str) -> None:
+    """Log a notice, once a process."""
+    _LOG.warning(text)
+
+
+def with_bands(spec: RasterSpec, bands: tuple[int, ...] | None) -> RasterSpec:
+    """Return the spec with the model's bands where the user named none."""
+    return spec if spec.bands is not None or bands is None else replace(spec, bands=bands)
