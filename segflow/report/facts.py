@@ -12,22 +12,23 @@ from segflow.report.sections import meter
 
 
 def lead(report: SceneReport) -> str:
-    """Return in one sentence what ran on what."""
+    """Return in a sentence or two what ran on what."""
     model, run = report.model, report.run
-    parts = []
+    against = f"<b>{escape(', '.join(report.references))}</b>" if report.references else ""
+    said = []
     if model is not None:
         named = f" ({escape(model.architecture)})" if model.architecture else ""
-        parts.append(f"Model <b>{escape(model.name)}</b>{named}")
-    elif report.references:
-        parts.append(f"Compared with <b>{escape(', '.join(report.references))}</b>")
-    parts.append(f"on {extent(report.grid)}")
+        said.append(f"Model <b>{escape(model.name)}</b>{named} on {extent(report.grid)}")
+    elif against:
+        said.append(f"Compared with {against} on {extent(report.grid)}")
+    else:
+        said.append(extent(report.grid))
     if run is not None:
-        parts.append(f"by {escape(run.backend)} on {escape(run.device)}")
-        if "total" in run.seconds:
-            parts.append(f"in {numbers.seconds(run.seconds['total'])}")
-    if model is not None and report.references:
-        parts.append(f"· compared with <b>{escape(', '.join(report.references))}</b>")
-    return f'<p class="lead">{" ".join(parts)}</p>'
+        time = f", {numbers.seconds(run.seconds['total'])}" if "total" in run.seconds else ""
+        said.append(f"Ran by {escape(run.backend)} on {escape(run.device)}{time}")
+    if model is not None and against:
+        said.append(f"Reference {against}")
+    return f'<p class="lead">{". ".join(said)}.</p>'
 
 
 def extent(grid: GridReport) -> str:
@@ -44,9 +45,12 @@ def extent(grid: GridReport) -> str:
 
 
 def crs_name(wkt: str | None) -> str | None:
-    """Return the name in a WKT, such as 'NAD83 / North Carolina'."""
+    """Return the name in a WKT, and code in a WKT, such as 'NAD83 / North Carolina (EPSG:32119)'."""
     found = re.search(r'"([^"]+)"', wkt or "")
-    return found.group(1) if found else None
+    code = re.search(r'(?:AUTHORITY|ID)\["(\w+)",\s*"?(\w+)"?\]\s*\]\s*$', wkt or "")
+    if found is None:
+        return None
+    return f"{found.group(1)} ({code.group(1)}:{code.group(2)})" if code else found.group(1)
 
 
 def run_section(report: SceneReport) -> str:

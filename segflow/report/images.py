@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segflow.report.numbers import percent
 from segflow.report.preview import LONGEST_PX, Preview
 from segflow.report.schema import ClassReport
 
@@ -32,12 +33,14 @@ class Panel:
         title: heading.
         alt: what a reader who cannot see it is told.
         uri: the picture itself, as a data URI.
+        note: what follows the heading.
     """
 
     kind: str
     title: str
     alt: str
     uri: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +117,14 @@ def _shares(positions: NDArray[np.int64], classes: Sequence[ClassReport]) -> str
 def _difference(title: str, prediction: NDArray[np.int64], reference: NDArray[np.int64], nothing: int) -> Panel:
     scored = (prediction != nothing) & (reference != nothing)
     wrong = scored & (prediction != reference)
-    share = 100 * wrong.sum() / scored.sum() if scored.any() else 0.0
+    share = percent(int(wrong.sum()), int(scored.sum()))
     picture = np.where(wrong, 1, np.where(scored, 0, 2)).astype(np.uint8)
     return Panel(
         "difference",
         "Difference",
-        f"Where prediction and reference differ: {share:.1f} % of the cells that are shown and scored. {title}.",
+        f"Where prediction and reference differ: {share} of the cells that are shown and scored. {title}.",
         _palette(picture, [_RIGHT, _WRONG], 2),
+        f"red where wrong, {share}",
     )
 
 

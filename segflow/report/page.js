@@ -31,7 +31,10 @@
   }
   tools.hidden = false;
   const opacity = tools.querySelector("input");
-  const apply = () => document.documentElement.style.setProperty("--opacity", String(opacity.value / 100));
+  const apply = () => {
+    document.documentElement.style.setProperty("--opacity", String(opacity.value / 100));
+    document.documentElement.classList.toggle("mixed", opacity.value < 100);
+  };
   opacity.addEventListener("input", apply);
   apply();
 })();

@@ -14,6 +14,7 @@ from segflow.report.images import figures
 from segflow.report.preview import Preview
 from segflow.report.schema import OverallReport, RunReport, SceneReport, SceneState
 
+_MORE = ' class="more"'
 _SCORES = (
     "IoU = TP / (TP + FP + FN); Dice = F1 = 2 TP / (2 TP + FP + FN). A class in only one of reference and prediction "
     "scores 0; a class in neither has no score and is in no mean."
@@ -110,19 +111,22 @@ def _scene_table(scenes: Sequence[SceneState]) -> str:
         run = state.report.run if state.report is not None else None
         seconds = numbers.seconds(run.seconds["total"]) if run and "total" in run.seconds else numbers.DASH
         extent = facts.extent(state.report.grid) if state.report is not None else numbers.DASH
+        said = [("text", text) for text in (state.report.notices if state.report is not None else ())]
+        said = ([("text bad", state.error)] if state.error else []) + said
         rows.append(
-            f'<tr><th scope="row">{name}</th><td><span class="state {state.state}">{state.state}</span></td>'
+            f'<tr{_MORE if said else ""}><th scope="row">{name}</th>'
+            f'<td><span class="state {state.state}">{state.state}</span></td>'
             f"<td>{extent}</td>{''.join(f'<td>{numbers.score(value)}</td>' for value in values)}<td>{seconds}</td></tr>"
         )
-        said = list(state.report.notices) if state.report is not None else []
-        for text in ([state.error] if state.error else []) + said:
-            rows.append(f'<tr><td class="text" colspan="8">{escape(text)}</td></tr>')
+        for place, (kind, text) in enumerate(said, 1):
+            more = _MORE if place < len(said) else ""
+            rows.append(f'<tr{more}><td class="{kind}" colspan="8">{escape(text)}</td></tr>')
     heads = ("Scene", "State", "Extent", "Mean IoU", "Mean Dice", "Pixel accuracy", "Kappa", "Time")
     head = "".join(f'<th scope="col">{name}</th>' for name in heads)
     return (
         '<section aria-labelledby="scenes"><h2 id="scenes">Scenes</h2>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Scenes, table">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+        f'<table class="states"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
     )
 
 

@@ -74,9 +74,9 @@ def thinning(shape: tuple[int, int], longest: int = LONGEST_PX) -> int:
 def stretch(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
     """Return an image to look at: channels 1 to 3 as red, green, blue (one channel as grey), each stretched.
 
-    Stretching is from the 2nd to the 98th percentile of the valid cells of all shown channels together where the
-    values are bytes (so that colours stay true), else channel by channel. Only pictures are stretched, never what the
-    network sees.
+    Stretching is from the 2nd to the 98th percentile of the valid cells: of all shown channels together where
+    their ranges nearly agree (so that colours stay true), else channel by channel (so that a dark
+    band of a satellite is seen). Only pictures are stretched, never what the network sees.
 
     Args:
         values: (channel, y, x), any real dtype.
@@ -88,15 +88,17 @@ def stretch(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDA
     shown = values[[0, 0, 0]] if len(values) < 3 else values[:3]
     numbers = shown.astype(np.float32)
     good = np.isfinite(numbers).all(axis=0) if valid is None else valid & np.isfinite(numbers).all(axis=0)
-    together = values.dtype == np.uint8
     image = np.full((*values.shape[1:], 3), 128, np.uint8)
     if not good.any():
         return image
+    bounds = [np.percentile(numbers[channel, good], (2, 98)) for channel in range(3)]
+    common = (min(low for low, _ in bounds), max(high for _, high in bounds))
+    apart = max(max(low - common[0], common[1] - high) for low, high in bounds)
+    together = apart <= 0.3 * (common[1] - common[0])
     for channel in range(3):
-        sample = numbers[:, good] if together else numbers[channel, good]
-        low, high = np.percentile(sample, (2, 98))
+        low, high = common if together else bounds[channel]
         if high <= low:
-            low, high = float(sample.min()), float(sample.max())
+            low, high = float(numbers[channel, good].min()), float(numbers[channel, good].max())
         scale = 255 / (high - low) if high > low else 0.0
         stretched = np.clip((numbers[channel, good] - low) * scale, 0, 255)
         image[good, channel] = np.rint(stretched).astype(np.uint8) if scale else 128

@@ -18,6 +18,11 @@ def swatch(colour: str) -> str:
     )
 
 
+def named(item: ClassReport) -> str:
+    """Return a class's colour and name, kept together where lines break."""
+    return f'<span class="named">{swatch(item.colour)}<span>{escape(item.name)}</span></span>'
+
+
 def meter(value: float, kind: str = "plain", colour: str | None = None) -> str:
     """Return a bar from 0 to 1, for the eye only: the number stands beside it."""
     paint = f' style="fill:{escape(colour)}"' if colour else ""
@@ -45,7 +50,7 @@ def tiles(overall: OverallReport | None, excluded: int, cells: int) -> str:
             ("Mean Dice", numbers.score(overall.mean_dice)),
             ("Pixel accuracy", numbers.score(overall.pixel_accuracy)),
             ("Mean class accuracy", numbers.score(overall.mean_class_accuracy)),
-            ("Frequency-weighted IoU", numbers.score(overall.frequency_weighted_iou)),
+            ("Freq.-weighted IoU", numbers.score(overall.frequency_weighted_iou)),
             ("Kappa", numbers.score(overall.kappa)),
         ]
     else:
@@ -61,14 +66,16 @@ def notices(texts: Sequence[str]) -> str:
     if not texts:
         return ""
     items = "".join(f"<li>{escape(text)}</li>" for text in texts)
-    return f'<aside class="notices" aria-labelledby="notices"><h3 id="notices">Notices</h3><ul>{items}</ul></aside>'
+    heading = '<h2 class="small" id="notices">Notices</h2>'
+    return f'<aside class="notices" aria-labelledby="notices">{heading}<ul>{items}</ul></aside>'
 
 
 def pictures(figures: Sequence[Figure], classes: Sequence[ClassReport]) -> str:
     """Return the previews, panel beside panel, with the legend of colours."""
     if not figures:
         return ""
-    legend = "".join(f"<li>{swatch(item.colour)}{escape(item.name)}</li>" for item in classes)
+    facts = legend_facts(classes)
+    legend = "".join(f"<li>{named(item)} <small>{fact}</small></li>" for item, fact in zip(classes, facts, strict=True))
     several = any(len(figure.panels) > 1 for figure in figures)
     tools = (
         '<div class="tools" hidden><label>Opacity of labels over the input '
@@ -83,17 +90,30 @@ def pictures(figures: Sequence[Figure], classes: Sequence[ClassReport]) -> str:
     )
 
 
+def legend_facts(classes: Sequence[ClassReport]) -> list[str]:
+    """Return what stands beside each colour: extent (or share where it is unknown), and IoU where there is one."""
+    total = sum(item.pixels for item in classes)
+    volume = "volume_ml" in classes[0].model_fields_set
+    extents = [item.volume_ml if volume else item.area_m2 for item in classes]
+    unit, write = (numbers.volume_column if volume else numbers.area_column)(extents)
+    said = []
+    for item, extent in zip(classes, extents, strict=True):
+        size = numbers.percent(item.pixels, total) if extent is None else f"{write(extent)}\N{NO-BREAK SPACE}{unit}"
+        said.append(size + (f" · IoU {numbers.score(item.iou)}" if item.iou is not None else ""))
+    return said
+
+
 def _view(figure: Figure) -> str:
     pixelated = " pixelated" if figure.width <= 400 else ""
     panels = "".join(
         f'<figure class="panel{pixelated}" data-kind="{panel.kind}">'
         f'<span class="stack" style="aspect-ratio:{figure.width:.0f}/{figure.height:.2f}">'
         f'<img src="{panel.uri}" alt="{escape(panel.alt)}"></span>'
-        f"<figcaption>{escape(panel.title)}</figcaption></figure>"
+        f"<figcaption>{escape(panel.title)} <small>{escape(panel.note)}</small></figcaption></figure>"
         for panel in figure.panels
     )
     return (
-        f'<div class="view"><div class="view-head"><h3>{escape(figure.title)}</h3>'
+        f'<div class="view"><div class="view-head"><h2 class="small">{escape(figure.title)}</h2>'
         f'<span>{escape(figure.note)}</span></div><div class="panels" style="--panels:{len(figure.panels)}">'
         f"{panels}</div></div>"
     )
@@ -115,7 +135,7 @@ def class_table(classes: Sequence[ClassReport], cells_name: str) -> str:
     for item, extent in zip(classes, extents, strict=True):
         share = item.pixels / total if total else 0.0
         row = [
-            f'<th scope="row">{swatch(item.colour)}{escape(item.name)}<span class="id">{item.id}</span></th>',
+            f'<th scope="row">{named(item)}<span class="id">{item.id}</span></th>',
             f"<td>{numbers.percent(item.pixels, total)}</td>",
             f'<td class="bar">{meter(share, colour=item.colour)}</td>',
             f"<td>{numbers.count(item.pixels)}</td>",
@@ -139,10 +159,10 @@ def class_bars(classes: Sequence[ClassReport]) -> str:
     """Return IoU, precision and recall of each class as bars."""
     parts = []
     for item in classes:
-        name = f'<div class="name">{swatch(item.colour)}{escape(item.name)}</div>'
+        name = f'<div class="name">{named(item)}</div>'
         if item.iou is None:
             parts.append(
-                f'<div class="name" style="grid-row:auto">{swatch(item.colour)}{escape(item.name)}</div>'
+                f'<div class="name" style="grid-row:auto">{named(item)}</div>'
                 "<p>in neither the reference nor the prediction</p>"
             )
             continue
@@ -169,18 +189,22 @@ def _groups(parts: Sequence[str]) -> list[str]:
     return groups
 
 
+def _kind(right: bool, value: int) -> str:
+    return ("right" if right else "wrong") + ("" if value else " none")
+
+
 def confusion_table(matrix: ConfusionReport, classes: Sequence[ClassReport]) -> str:
     """Return the confusion matrix: shares of each row with the counts below, shaded by share."""
-    heads = "".join(f'<th scope="col">{swatch(item.colour)}{escape(item.name)}</th>' for item in classes)
+    heads = "".join(f'<th scope="col">{named(item)}</th>' for item in classes)
     rows = []
     for i, (item, counts) in enumerate(zip(classes, matrix.counts, strict=True)):
         total = sum(counts)
         cells = "".join(
-            f'<td class="{"right" if i == j else "wrong"}" style="--a:{0.62 * value / total if total else 0:.3f}">'
+            f'<td class="{_kind(i == j, value)}" style="--a:{0.62 * value / total if total else 0:.3f}">'
             f"<b>{numbers.percent(value, total)}</b><small>{numbers.count(value)}</small></td>"
             for j, value in enumerate(counts)
         )
-        name = f'<th scope="row">{swatch(item.colour)}{escape(item.name)}</th>'
+        name = f'<th scope="row">{named(item)}</th>'
         rows.append(f'<tr>{name}{cells}<td class="total">{numbers.count(total)}</td></tr>')
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix, table">'

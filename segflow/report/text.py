@@ -54,7 +54,8 @@ def _overall(overall: OverallReport) -> list[str]:
         ("frequency-weighted IoU", overall.frequency_weighted_iou),
         ("kappa", overall.kappa),
     ]
-    lines = [", ".join(f"{name} {numbers.score(value)}" for name, value in shown)]
+    said = [f"{name} {numbers.score(value)}" for name, value in shown]
+    lines = [", ".join(said[:3]), ", ".join(said[3:])]
     if overall.binary is not None:
         one = overall.binary
         lines.append(
