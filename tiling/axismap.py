@@ -65,6 +65,11 @@ class AxisMap:
             return max(0, stop)
         return max(0, ((2 * stop + 1) * self.target - 2 * self._longer + self.source) // (2 * self.source))
 
+    @property
+    def lag(self) -> int:
+        """How many source cells below `stop`, at most, the target cells from ``ready(stop)`` on still need."""
+        return 0 if self.identity else -(-2 * self._longer // self.target)
+
     def apply(self, values: NDArray[np.float32], axis: int, first: int, start: int, stop: int) -> NDArray[np.float32]:
         """Make target cells.
 
@@ -103,7 +108,7 @@ class AxisMap:
         """
         cells = np.arange(start, stop, dtype=np.int64)
         low, high = (bound[:, None] for bound in self._bounds(cells))
-        indices = low + np.arange(-(-2 * self._longer // self.target))
+        indices = low + np.arange(self.lag)
         # distance to the centre, in units of 1 / (2 target) source cells: whole numbers, exact
         distance = np.abs((2 * indices + 1) * self.target - (2 * cells[:, None] + 1) * self.source)
         weights = np.maximum(0, 2 * self._longer - distance).astype(np.float64)

@@ -57,7 +57,7 @@ def demand(layout: Layout, network: Network, itemsize: int, store: Store = "int3
     sweep, patch = layout.sweep, layout.lattice.patch
     cells, covered = _largest(layout)
     cross = prod(cells) // cells[sweep]
-    depth = min(cells[sweep], patch[sweep])
+    rows, depth = min(covered[sweep], patch[sweep]), min(cells[sweep], patch[sweep] + layout.maps[sweep].lag)
     starts = layout.lattice.axes[sweep].starts
     step = starts[1] if len(starts) > 1 else 0
     input_cross = prod(covered) // covered[sweep]
@@ -66,7 +66,7 @@ def demand(layout: Layout, network: Network, itemsize: int, store: Store = "int3
     out_cross = prod(n for axis, n in enumerate(layout.block) if axis != sweep)
     return Demand(
         base_bytes=network.base_bytes,
-        input_band_bytes=2 * (depth + step) * input_cross * input_cell,
+        input_band_bytes=2 * (rows + step) * input_cross * input_cell,
         accumulator_bytes=depth * cross * sums_cell,
         sealed_bytes=layout.rows * out_cross * (16 + 3 * layers + (4 * network.outputs if layout.resampled else 0))
         + min(step, depth) * cross * sums_cell,

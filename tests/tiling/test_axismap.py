@@ -105,6 +105,14 @@ def test_ready_is_the_largest_number_of_cells_that_can_be_made(axis_map: AxisMap
 
 @given(maps)
 @LAWS
+def test_lag_is_enough_for_every_cell_that_is_not_ready(axis_map: AxisMap) -> None:
+    for stop in range(axis_map.source):
+        following = axis_map.ready(stop)
+        assert axis_map.support(following, following + 1)[0] >= stop - axis_map.lag
+
+
+@given(maps)
+@LAWS
 def test_centres_map_the_extent_onto_itself(axis_map: AxisMap) -> None:
     assert axis_map.centre(-0.5) == pytest.approx(-0.5)
     assert axis_map.centre(axis_map.target - 0.5) == pytest.approx(axis_map.source - 0.5)
