@@ -1,1 +1,1 @@
-"""flows"""
+"""How it runs: the command line, the Prefect flow, and Dask."""

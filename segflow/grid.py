@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose, prod
 from typing import Literal
 
 from segflow.errors import GridMismatchError
+from tiling import Box
 
 Kind = Literal["raster", "volume"]
 
@@ -63,6 +64,16 @@ class Grid:
     def cell_volume_ml(self) -> float | None:
         """Volume of a voxel in millilitres; None where unknown or for a raster."""
         return prod(self.spacing) / 1000.0 if self.kind == "volume" and self.spacing else None
+
+    def crop(self, box: Box) -> Grid:
+        """Return the grid of a part of this one."""
+        if self.affine is None:
+            return replace(self, shape=box.shape)
+        columns = 3 if self.kind == "raster" else 4
+        shift = box.start[::-1] if self.kind == "raster" else box.start
+        rows = [list(self.affine[k : k + columns]) for k in range(0, len(self.affine), columns)]
+        moved = [[*row[:-1], row[-1] + sum(a * b for a, b in zip(row[:-1], shift, strict=True))] for row in rows]
+        return replace(self, shape=box.shape, affine=tuple(value for row in moved for value in row))
 
     def named(self, values: tuple[float, ...]) -> str:
         """Return values in array order with the axes' names: 'y 512, x 512'."""

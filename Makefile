@@ -1,0 +1,36 @@
+# Everything installs into .venv; nothing but Python >= 3.11, git and make is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test test-slow lint bench clean
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+demo: $(STAMP)  ## real input, both kinds: results in demo/
+	$(BIN)/segflow sample aerial demo/aerial
+	$(BIN)/segflow run demo/aerial/aerial.yaml
+	$(BIN)/segflow sample volume demo/volume
+	$(BIN)/segflow run demo/volume/volume.yaml
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint  ## lint, types, arrows between packages, and all tests that are not marked slow
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/overhead.py
+
+clean:
+	rm -rf .venv demo out build *.egg-info

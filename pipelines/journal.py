@@ -1,0 +1,139 @@
+"""The journal of finished chunks: what a resume goes by, and what the report is summed from."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from segflow.errors import OutputError
+from segflow.metrics import Counts
+
+_TABLES = """
+create table if not exists meta (key text primary key, value text not null);
+create table if not exists chunk (
+    block text not null, number integer not null, checksum integer not null, counts text not null,
+    forwards integer not null, forwards_minimum integer not null, seconds text not null,
+    peak_rss_bytes integer not null,
+    primary key (block, number));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRecord:
+    """A chunk that is stored.
+
+    Attributes:
+        block: the block's coordinates.
+        number: the chunk's number in the block.
+        checksum: of the stored bytes.
+        counts: its cells by class, and against the reference.
+        forwards: patches that were run for it.
+        forwards_minimum: those of them that count once over all blocks.
+        seconds: busy time by stage.
+        peak_rss_bytes: largest resident memory of the worker so far.
+    """
+
+    block: tuple[int, ...]
+    number: int
+    checksum: int
+    counts: Counts
+    forwards: int
+    forwards_minimum: int
+    seconds: dict[str, float]
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The sum over all chunks."""
+
+    counts: Counts
+    forwards: int
+    forwards_minimum: int
+    seconds: dict[str, float]
+    peak_rss_bytes: int
+
+
+class Journal:
+    """One SQLite file a scene, written by the driver alone.
+
+    Args:
+        path: the file; made if it is missing.
+        key: what the chunks belong to. A journal of another key is emptied: results never mix.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        try:
+            self._db = sqlite3.connect(path)
+            self._db.execute("pragma journal_mode = wal")
+            self._db.executescript(_TABLES)
+            row = self._db.execute("select value from meta where key = 'key'").fetchone()
+            self.fresh = row is None or row[0] != key
+            if self.fresh:
+                with self._db:
+                    self._db.execute("delete from chunk")
+                    self._db.execute("insert or replace into meta values ('key', ?)", (key,))
+        except sqlite3.Error as error:
+            raise OutputError(
+                f"the journal {path} cannot be used: {error}",
+                "a SQLite file on a disk that can be written",
+                "delete the hidden folder .segflow in the output folder to start this scene afresh",
+            ) from error
+
+    def record(self, chunk: ChunkRecord) -> None:
+        """Note a chunk that has been stored."""
+        row = (
+            json.dumps(chunk.block),
+            chunk.number,
+            chunk.checksum,
+            json.dumps(chunk.counts.to_json()),
+            chunk.forwards,
+            chunk.forwards_minimum,
+            json.dumps(chunk.seconds),
+            chunk.peak_rss_bytes,
+        )
+        with self._db:
+            self._db.execute("insert or replace into chunk values (?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def forget(self, block: tuple[int, ...], number: int) -> None:
+        """Drop a chunk whose bytes are not there any more."""
+        with self._db:
+            self._db.execute("delete from chunk where block = ? and number = ?", (json.dumps(block), number))
+
+    def chunks(self) -> Iterator[ChunkRecord]:
+        """Yield all chunks, by block and number."""
+        with closing(self._db.cursor()) as cursor:
+            for row in cursor.execute("select * from chunk order by block, number"):
+                block, number, checksum, counts, forwards, minimum, seconds, peak = row
+                yield ChunkRecord(
+                    tuple(json.loads(block)),
+                    number,
+                    checksum,
+                    Counts.from_json(json.loads(counts)),
+                    forwards,
+                    minimum,
+                    json.loads(seconds),
+                    peak,
+                )
+
+    def totals(self, ids: tuple[int, ...], referenced: bool) -> Totals:
+        """Sum all chunks."""
+        counts = Counts.zero(ids, referenced=referenced)
+        seconds: Counter[str] = Counter()
+        forwards = minimum = peak = 0
+        for chunk in self.chunks():
+            counts += chunk.counts
+            seconds.update(chunk.seconds)
+            forwards += chunk.forwards
+            minimum += chunk.forwards_minimum
+            peak = max(peak, chunk.peak_rss_bytes)
+        return Totals(counts, forwards, minimum, dict(seconds), peak)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

@@ -1,0 +1,148 @@
+"""From a recipe and a scene to patches and blocks that fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from typing import Literal
+
+from pipelines.memory import shown
+from segflow.errors import PlanError, RecipeError
+from segflow.grid import Grid
+from segflow.models.card import Card
+from segflow.recipe import ModelChoice, Tiling
+from tiling import Box, Demand, Lattice, Layout, cut, rows_of, step_of
+
+NEARLY = 0.01
+"""Grids whose spacing differs by less than this are one grid."""
+
+
+def model_shape(grid: Grid, card: Card, choice: ModelChoice) -> tuple[int, ...]:
+    """Return the shape of the grid that the model sees: the input's, scaled to the card's GSD or spacing."""
+    wanted = (card.gsd,) * 2 if grid.kind == "raster" and card.gsd else card.spacing
+    if choice.scale != 1.0:
+        if wanted is not None and grid.spacing is not None:
+            raise RecipeError(
+                f"model.scale is {choice.scale:g}, though the cell size is known ({grid.named(grid.spacing)})",
+                "scale only for inputs or models without a cell size",
+                "remove model.scale, or override model.gsd or model.spacing instead",
+            )
+        return tuple(max(1, round(n * choice.scale)) for n in grid.shape)
+    if wanted is None or grid.spacing is None:
+        return grid.shape
+    ratios = [mine / theirs for mine, theirs in zip(grid.spacing, wanted, strict=True)]
+    return tuple(n if abs(r - 1) < NEARLY else max(1, round(n * r)) for n, r in zip(grid.shape, ratios, strict=True))
+
+
+def patch_of(card: Card, tiling: Tiling) -> tuple[int, ...]:
+    """Return the patch that the recipe, or else the card, asks for, in array order.
+
+    Raises:
+        RecipeError: it is no multiple of the network's stride.
+    """
+    patch = card.patch if tiling.patch is None else tiling.patch
+    patch = (patch,) * len(card.patch) if isinstance(patch, int) else patch
+    if any(n < 1 or n % card.stride for n in patch):
+        near = [max(1, round(n / card.stride)) * card.stride for n in patch]
+        raise RecipeError(
+            f"tiling.patch is {list(patch)}", f"multiples of {card.stride}, the network's total stride", f"take {near}"
+        )
+    return patch
+
+
+def lattice_of(shape: tuple[int, ...], card: Card, tiling: Tiling) -> Lattice:
+    """Lay the patches over the model's grid.
+
+    Raises:
+        RecipeError: a patch is no multiple of the network's stride, or the overlap leaves no step.
+    """
+    patch = patch_of(card, tiling)
+    overlap = card.overlap if tiling.overlap is None else tiling.overlap
+    amount = int(overlap.removesuffix("px")) if isinstance(overlap, str) else float(overlap)
+    try:
+        steps = [step_of(n, amount, card.stride) for n in patch]
+    except ValueError as error:
+        raise RecipeError(
+            f"tiling.overlap is {overlap}: {error}", "less than the patch on every axis", "lower it"
+        ) from error
+    return Lattice.of(shape, patch, steps, tiling.blend)
+
+
+def layout_of(
+    lattice: Lattice,
+    shape: tuple[int, ...],
+    region: Box,
+    wanted: int | Literal["auto", "whole"],
+    workers: int,
+    demand_of: Callable[[Layout], Demand],
+    allowed_bytes: int,
+) -> Layout:
+    """Cut the output into blocks.
+
+    `auto` gives every worker one run along the longest axis, since a cut there repeats the fewest patches, and cuts
+    across it only as often as memory demands. A number cuts on every axis.
+
+    Raises:
+        PlanError: even the smallest block would not fit in memory.
+    """
+    sweep = max(range(len(shape)), key=lambda axis: region.shape[axis])
+    steps = [_step_out(lattice, shape, axis) for axis in range(len(shape))]
+    rows = rows_of(steps[sweep])
+    units = [rows if axis == sweep else max(1, round(steps[axis])) for axis in range(len(shape))]
+    for pieces in _pieces(wanted, region, units, sweep):
+        lengths = list(pieces)
+        if wanted == "auto":
+            lengths[sweep] = ceil(region.shape[sweep] / workers) if workers > 1 else None
+        block = tuple(cut(n, length, unit) for n, length, unit in zip(region.shape, lengths, units, strict=True))
+        layout = Layout(lattice, shape, region, sweep, block, rows)
+        need = demand_of(layout)
+        if need.total_bytes * workers <= allowed_bytes:
+            return layout
+    raise PlanError(
+        f"the run needs {shown(need.total_bytes * workers)}: {_parts(need)}"
+        + (f", on each of {workers} workers" if workers > 1 else ""),
+        f"at most {shown(allowed_bytes)}",
+        "lower tiling.patch, tiling.batch or compute.workers, set tiling.accumulator: int16, "
+        + ("set tiling.block: auto, " if wanted != "auto" else "")
+        + "or raise compute.memory",
+    )
+
+
+def _pieces(
+    wanted: int | Literal["auto", "whole"], region: Box, units: list[int], sweep: int
+) -> list[tuple[int | None, ...]]:
+    """Return the cuts to try, largest first: None is a whole axis."""
+    if wanted == "whole":
+        return [(None,) * region.ndim]
+    if wanted != "auto":
+        return [(wanted,) * region.ndim]
+    tries: list[tuple[int | None, ...]] = []
+    lengths: list[int | None] = [None] * region.ndim
+    while True:
+        tries.append(tuple(lengths))
+        sizes = [
+            0 if axis == sweep else length or n
+            for axis, (length, n) in enumerate(zip(lengths, region.shape, strict=True))
+        ]
+        longest = max(range(region.ndim), key=lambda axis: sizes[axis] / units[axis])
+        if longest == sweep or sizes[longest] <= units[longest]:
+            return tries
+        lengths[longest] = max(units[longest], ceil(sizes[longest] / 2))
+
+
+def _step_out(lattice: Lattice, shape: tuple[int, ...], axis: int) -> float:
+    """Return the step between patches in output cells; the patch where there is but one."""
+    starts = lattice.axes[axis].starts
+    step = starts[1] if len(starts) > 1 else lattice.axes[axis].patch
+    return step * shape[axis] / lattice.shape[axis]
+
+
+def _parts(need: Demand) -> str:
+    named = {
+        "process": need.base_bytes,
+        "input": need.input_band_bytes,
+        "accumulator": need.accumulator_bytes,
+        "labels": need.sealed_bytes,
+        "patches in flight": need.in_flight_bytes,
+    }
+    return ", ".join(f"{name} {shown(size)}" for name, size in named.items())

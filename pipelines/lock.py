@@ -1,0 +1,41 @@
+"""One driver an output folder: an advisory lock that the system lets go when the process ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from segflow.errors import OutputError
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock.
+
+    Raises:
+        OutputError: another run holds it, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {path.parent.parent}: {error.strerror}",
+            "an output folder that can be written",
+            "choose another outputs.folder, or mend its permissions",
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(
+                f"another run is working in {path.parent.parent}",
+                "one run an output folder",
+                "wait for it to end, or choose another outputs.folder",
+            ) from error
+        yield
+    finally:
+        os.close(handle)

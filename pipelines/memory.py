@@ -1,0 +1,42 @@
+"""How much memory a run may use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psutil
+
+_UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
+_CGROUP = Path("/sys/fs/cgroup")
+_SHARE = 0.8
+
+
+def bytes_of(size: str) -> int:
+    """Return the bytes of a size such as "8 GiB" (powers of 1024) or "8 GB" (powers of 1000)."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT])(i?)B", size)
+    if match is None:
+        raise ValueError(f"{size!r} is no size such as 8 GiB")
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS[match[2]])
+
+
+def allowance(size: str | None) -> int:
+    """Return the bytes that a run may use: what the user says, or four fifths of what machine and cgroup leave."""
+    return bytes_of(size) if size is not None else int(_SHARE * min(psutil.virtual_memory().available, _cgroup_room()))
+
+
+def _cgroup_room() -> int:
+    try:
+        limit = (_CGROUP / "memory.max").read_text().strip()
+        used = (_CGROUP / "memory.current").read_text().strip()
+    except OSError:
+        return 1 << 62
+    return 1 << 62 if limit == "max" else max(0, int(limit) - int(used))
+
+
+def shown(size: int) -> str:
+    """Return bytes in the unit that reads best."""
+    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size >= 1 << power:
+            return f"{size / (1 << power):.1f} {unit}"
+    return f"{size} B"

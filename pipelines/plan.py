@@ -1,0 +1,158 @@
+"""The resolved plan: everything that decides a scene's bits, settled once by the driver and followed by all workers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag, TypeAdapter
+
+from segflow.backends import ForwardSettings
+from segflow.grid import Grid
+from segflow.io.raster import RasterSpec
+from segflow.io.volume import VolumeSpec
+from segflow.models.card import Card
+from segflow.models.model import Model
+from segflow.sweep import ENGINE, Task
+from tiling import Box, Demand
+
+
+def _kind_of(value: Any) -> str:
+    volume = "orientation" in value if isinstance(value, dict) else isinstance(value, VolumeSpec)
+    return "volume" if volume else "raster"
+
+
+AnySpec = Annotated[
+    Annotated[RasterSpec, Tag("raster")] | Annotated[VolumeSpec, Tag("volume")], Discriminator(_kind_of)
+]
+
+
+@dataclass(frozen=True)
+class ReferencePlan:
+    """What a scene is compared with.
+
+    Attributes:
+        path: the file, as named.
+        spec: how to open it.
+        identity: of its content.
+        map: ids in the reference to ids of the model.
+        ignore: ids that are not scored.
+        region: the cells that are scored; all when None.
+    """
+
+    path: str
+    spec: AnySpec
+    identity: str
+    map: dict[int, int]
+    ignore: tuple[int, ...]
+    region: Box | None
+
+
+@dataclass(frozen=True)
+class ScenePlan:
+    """One scene, with nothing left to decide.
+
+    Attributes:
+        scene: the name of its outputs.
+        inputs: the files, as named.
+        spec: how to open it.
+        identity: of its content.
+        grid: the scene's grid; outputs cover `task.layout.region` of it.
+        card: the model's card, with the recipe's overrides.
+        weights: path of the weights.
+        weights_sha256: their hash.
+        task: what decides the bits of a block.
+        forward: how the network is run.
+        facts: of the backend: version, device, instruction set, ...
+        probe: hash of the network's output on a fixed patch; a worker must get the same.
+        demand: projected memory of one worker.
+        workers: how many there are.
+        reference: what it is compared with.
+        preview: whether only a part of the scene was asked for.
+        notices: what a reader of the result must know.
+    """
+
+    scene: str
+    inputs: tuple[str, ...]
+    spec: AnySpec
+    identity: str
+    grid: Grid
+    card: Card
+    weights: Path
+    weights_sha256: str
+    task: Task
+    forward: ForwardSettings
+    facts: dict[str, str]
+    probe: str
+    demand: Demand
+    workers: int = 1
+    reference: ReferencePlan | None = None
+    preview: bool = False
+    notices: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        return Model(self.card, self.weights)
+
+    @property
+    def region(self) -> Box:
+        """The cells that are made."""
+        return self.task.layout.region
+
+    @property
+    def output_grid(self) -> Grid:
+        """The grid of the outputs."""
+        return self.grid.crop(self.region)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that can change the result's bits or scores: not of how the work is cut, nor where it lies."""
+        plain = to_data(self)
+        layout = plain["task"].pop("layout")
+        settled = {
+            "engine": ENGINE,
+            "lattice": layout["lattice"],
+            "shape": layout["shape"],
+            "region": layout["region"],
+            "task": plain["task"],
+            "forward": {k: v for k, v in plain["forward"].items() if k != "batch" or self.forward.device != "cpu"},
+            "facts": {k: v for k, v in self.facts.items() if k != "batch"},
+            "probe": self.probe,
+            "weights": self.weights_sha256,
+            "classes": plain["card"]["classes"],
+            "identity": self.identity,
+            "grid": plain["grid"],
+        }
+        if self.reference is not None:
+            settled["reference"] = {k: v for k, v in plain["reference"].items() if k not in ("path", "spec")}
+        return hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def staging_key(self) -> str:
+        """Hash of what staged chunks belong to: the fingerprint and how the work is cut."""
+        layout = to_data(self)["task"]["layout"]
+        return hashlib.sha256((self.fingerprint + json.dumps(layout, sort_keys=True)).encode()).hexdigest()
+
+
+_ADAPTER: TypeAdapter[ScenePlan] = TypeAdapter(ScenePlan)
+
+
+def to_data(plan: ScenePlan) -> dict[str, Any]:
+    """Return the plan as plain data."""
+    data: dict[str, Any] = _ADAPTER.dump_python(plan, mode="json")
+    return data
+
+
+def write_plan(plan: ScenePlan, path: Path) -> None:
+    """Write the plan as JSON."""
+    path.write_bytes(_ADAPTER.dump_json(plan, indent=1))
+
+
+def read_plan(path: Path) -> ScenePlan:
+    """Read the plan that `write_plan` wrote."""
+    return _ADAPTER.validate_json(path.read_bytes())

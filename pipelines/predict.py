@@ -1,0 +1,205 @@
+"""The stage that runs the network: blocks to staged chunks, by an executor, with a journal that a resume goes by."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.journal import ChunkRecord, Journal, Totals
+from pipelines.plan import ReferencePlan, ScenePlan, write_plan
+from segflow.backends import Forward
+from segflow.io.opening import open_source
+from segflow.io.source import Source
+from segflow.io.staging import Staging
+from segflow.metrics import Counts, count_confusion
+from segflow.sweep import Sealed, sweep
+from tiling import Box
+
+
+@dataclass(frozen=True, slots=True)
+class BlockJob:
+    """A block, and the first of its chunks that is missing."""
+
+    block: tuple[int, ...]
+    first_chunk: int
+
+
+class Executor(Protocol):
+    """Who works off the blocks."""
+
+    def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
+        """Run the jobs in any order and yield each chunk once it is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """The hidden folder in which a scene is made.
+
+    Attributes:
+        folder: the place; holds the plan, the staging store, the journal and unpacked inputs.
+    """
+
+    folder: Path
+
+    @property
+    def plan(self) -> Path:
+        """The resolved plan, for workers and for the curious."""
+        return self.folder / "plan.json"
+
+    @property
+    def journal(self) -> Path:
+        """The journal of finished chunks."""
+        return self.folder / "journal.sqlite"
+
+    @property
+    def staging(self) -> Path:
+        """The staging store."""
+        return self.folder / "staging"
+
+    @property
+    def scratch(self) -> Path:
+        """Unpacked inputs."""
+        return self.folder / "scratch"
+
+
+@dataclass(frozen=True, slots=True)
+class InProcess:
+    """The executor that runs blocks here, one after another."""
+
+    forward: Forward
+
+    def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
+        """Run the jobs in order."""
+        for job in jobs:
+            yield from run_block(workshop, plan, job, self.forward)
+
+
+def predict(
+    plan: ScenePlan, workshop: Workshop, executor: Executor, on_chunk: Callable[[ChunkRecord], None] = lambda _: None
+) -> Totals:
+    """Make all chunks of a scene that are not there yet, and return the sums over all.
+
+    Args:
+        plan: the scene's plan.
+        workshop: where it is made. What another plan left there is dropped.
+        executor: who works off the blocks.
+        on_chunk: told of each new chunk.
+    """
+    workshop.folder.mkdir(parents=True, exist_ok=True)
+    journal = Journal(workshop.journal, plan.staging_key)
+    try:
+        staging = _staging(plan, workshop, journal)
+        write_plan(plan, workshop.plan)
+        jobs = _missing(plan, journal, staging)
+        for record in executor(workshop, plan, jobs):
+            journal.record(record)
+            on_chunk(record)
+        return journal.totals(plan.card.ids, plan.reference is not None)
+    finally:
+        journal.close()
+
+
+def _staging(plan: ScenePlan, workshop: Workshop, journal: Journal) -> Staging:
+    if not journal.fresh and workshop.staging.is_dir():
+        return Staging(workshop.staging, plan.region)
+    layout = plan.task.layout
+    chunk = tuple(layout.rows if axis == layout.sweep else n for axis, n in enumerate(layout.block))
+    bounded = tuple(min(n, whole) for n, whole in zip(chunk, plan.region.shape, strict=True))
+    layers = {"labels": "uint8" if max(plan.card.ids) <= 255 else "uint16"}
+    if plan.task.confidence:
+        layers["confidence"] = "uint8"
+    return Staging.create(workshop.staging, plan.region, bounded, layers)
+
+
+def _missing(plan: ScenePlan, journal: Journal, staging: Staging) -> list[BlockJob]:
+    """List what is to be done; journalled chunks whose bytes are lost or changed are forgotten."""
+    layout = plan.task.layout
+    done: dict[tuple[int, ...], set[int]] = {}
+    chunks: tuple[Box, ...] = ()
+    block: tuple[int, ...] | None = None
+    lost = []
+    for record in journal.chunks():
+        if record.block != block:
+            block, chunks = record.block, layout.chunks(record.block)
+        if staging.checksum(chunks[record.number]) == record.checksum:
+            done.setdefault(record.block, set()).add(record.number)
+        else:
+            lost.append((record.block, record.number))
+    for name, number in lost:
+        journal.forget(name, number)
+    jobs = []
+    for name in layout:
+        finished = done.get(name, set())
+        first = next(k for k in range(len(finished) + 1) if k not in finished)
+        if first < len(layout.chunks(name)):
+            jobs.append(BlockJob(name, first))
+    return jobs
+
+
+def run_block(workshop: Workshop, plan: ScenePlan, job: BlockJob, forward: Forward) -> Iterator[ChunkRecord]:
+    """Sweep a block, store its chunks and yield a record of each: what a worker does.
+
+    Raises:
+        InputError, ModelError, OutputError: reading, running or storing failed.
+    """
+    staging = Staging(workshop.staging, plan.region)
+    source = open_source(plan.spec)
+    reference = None if plan.reference is None else open_source(plan.reference.spec)
+    try:
+        sealed = sweep(plan.task, source, forward, job.block, job.first_chunk)
+        for number, part in enumerate(sealed, job.first_chunk):
+            began = perf_counter()
+            counts = _count(plan, part, reference)
+            counted = perf_counter()
+            layers: dict[str, NDArray[Any]] = {"labels": part.labels}
+            if part.confidence is not None:
+                layers["confidence"] = part.confidence
+            checksum = staging.write(part.chunk, layers)
+            seconds = {**part.seconds, "score": counted - began, "write": perf_counter() - counted}
+            yield ChunkRecord(
+                job.block, number, checksum, counts, part.forwards, part.forwards_minimum, seconds, peak_rss_bytes()
+            )
+    finally:
+        source.close()
+        if reference is not None:
+            reference.close()
+
+
+def _count(plan: ScenePlan, part: Sealed, reference: Source | None) -> Counts:
+    ids = plan.card.ids
+    if reference is None or plan.reference is None:
+        return count_confusion(None, part.labels, ids, valid=part.valid)
+    truth = reference.read(part.chunk)
+    return count_confusion(
+        truth.values[0],
+        part.labels,
+        ids,
+        ignore=plan.reference.ignore,
+        mapping=plan.reference.map,
+        valid=part.valid,
+        scored=truth.valid & _inside(plan.reference, part.chunk),
+    )
+
+
+def _inside(reference: ReferencePlan, chunk: Box) -> NDArray[np.bool_]:
+    inside = np.ones(chunk.shape, np.bool_)
+    if reference.region is not None:
+        held = chunk.intersect(reference.region)
+        inside[:] = False
+        if held is not None:
+            inside[held.within(chunk)] = True
+    return inside
+
+
+def peak_rss_bytes() -> int:
+    """Return the largest resident memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,92 @@
+"""The stage that tells what came out: scores from the journal, pictures, and the files' checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipelines.journal import Totals
+from pipelines.plan import ScenePlan
+from pipelines.predict import Workshop, peak_rss_bytes
+from pipelines.preview import previews
+from segflow.backends import available
+from segflow.metrics import scores
+from segflow.report import FileFacts, ModelFacts, RunFacts, SceneReport, from_json, scene_report, write_scene_report
+
+_LOG = logging.getLogger(__name__)
+
+
+def report(
+    plan: ScenePlan, workshop: Workshop, folder: Path, totals: Totals, files: Mapping[str, Path], seconds: float
+) -> SceneReport:
+    """Write a scene's report and return it.
+
+    Args:
+        plan: the scene's plan.
+        workshop: where the staged chunks are.
+        folder: where the report goes.
+        totals: the journal's sums.
+        files: what was published, by layer.
+        seconds: wall clock of the scene so far.
+    """
+    grid = plan.output_grid
+    result = scores(
+        totals.counts, plan.card.classes, cell_area_m2=grid.cell_area_m2, cell_volume_ml=grid.cell_volume_ml
+    )
+    made = scene_report(
+        plan.scene,
+        grid,
+        result,
+        run=RunFacts(
+            forwards=totals.forwards,
+            forwards_minimum=totals.forwards_minimum,
+            seconds={**{stage: round(spent, 3) for stage, spent in totals.seconds.items()}, "total": round(seconds, 3)},
+            peak_rss_bytes=max(totals.peak_rss_bytes, peak_rss_bytes()),
+            backend=plan.forward.backend,
+            device=plan.facts.get("device", plan.forward.device),
+            fingerprint=plan.fingerprint,
+            versions={"segflow": version("segflow"), **available()},
+        ),
+        model=ModelFacts(
+            name=plan.card.name,
+            weights_sha256=plan.weights_sha256,
+            architecture=plan.card.architecture,
+            licence=plan.card.licence or None,
+        ),
+        inputs=plan.inputs,
+        references=() if plan.reference is None else (plan.reference.path,),
+        outputs=[file_facts(path, folder) for path in files.values()],
+        notices=plan.notices,
+    )
+    write_scene_report(folder, plan.scene, made, previews(plan, workshop))
+    return made
+
+
+def file_facts(path: Path, folder: Path) -> FileFacts:
+    """Return name, checksum and size of a file that was written."""
+    with path.open("rb") as file:
+        return FileFacts(
+            name=str(path.relative_to(folder)),
+            sha256=hashlib.file_digest(file, "sha256").hexdigest(),
+            bytes=path.stat().st_size,
+        )
+
+
+def finished(plan: ScenePlan, folder: Path) -> SceneReport | None:
+    """Return the report of a scene that is done already: same fingerprint, and all its files as they were written."""
+    path = folder / f"{plan.scene}_report.json"
+    try:
+        found = from_json(path.read_text())
+        if found.run is None or found.run.fingerprint != plan.fingerprint:
+            return None
+        whole = all(file_facts(folder / item.name, folder) == item for item in found.outputs)
+    except (OSError, ValidationError, ValueError):
+        return None
+    if not whole:
+        _LOG.warning("%s: the outputs are not as they were written; the scene is done again", plan.scene)
+    return found if whole else None

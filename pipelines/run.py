@@ -1,0 +1,170 @@
+"""A run: all scenes of a recipe, each through all stages; a broken one fails alone."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from pipelines.engine import Engine, settle
+from pipelines.events import ChunkDone, Listener, SceneEnded, SceneStarted
+from pipelines.export import export
+from pipelines.journal import ChunkRecord, Totals
+from pipelines.lock import locked
+from pipelines.plan import ScenePlan
+from pipelines.predict import Executor, InProcess, Workshop, predict
+from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
+from pipelines.report import finished, report
+from segflow.errors import InputError, ModelError, PlanError, RecipeError, SegflowError
+from segflow.recipe import Recipe
+from segflow.report import RunReport, SceneReport, SceneState, write_run_report
+
+_LOG = logging.getLogger(__name__)
+HIDDEN = ".segflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The stages as functions; a scheduler puts its wrapped ones here."""
+
+    plan: Callable[..., ScenePlan] = plan_scene
+    predict: Callable[..., Totals] = predict
+    export: Callable[..., Mapping[str, Path]] = export
+    report: Callable[..., SceneReport] = report
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        folder: where the results are.
+        report: the run's report.
+    """
+
+    folder: Path
+    report: RunReport
+
+    @property
+    def exit_code(self) -> int:
+        """0: all is done. 1: some scenes failed, the others are whole. 2: nothing was published."""
+        states = [item.state for item in self.report.scenes]
+        failed = sum(state in ("failed", "refused") for state in states)
+        return 0 if not failed else (2 if failed == len(states) else 1)
+
+
+def run(
+    recipe: Recipe,
+    selection: Selection = Selection(),  # noqa: B008
+    *,
+    force: bool = False,
+    listener: Listener = lambda _: None,
+    executor: Callable[[Engine], Executor] = lambda engine: InProcess(engine.forward),
+    stages: Stages = Stages(),
+) -> Outcome:
+    """Segment all scenes of a recipe.
+
+    Idempotent: what was cut off is resumed, a finished scene of unchanged fingerprint is left as it is.
+
+    Args:
+        recipe: what runs on what.
+        selection: a part of it, for a look.
+        force: do finished scenes again.
+        listener: told of progress.
+        executor: who works off the blocks.
+        stages: the stages; a scheduler wraps them.
+
+    Raises:
+        SegflowError: the run as a whole cannot be: the recipe, the model, the output folder.
+    """
+    engine = settle(recipe)
+    try:
+        scenes = find_scenes(recipe, engine.model.card, selection.limit)
+        folder = recipe.folder
+        existed = folder.is_dir()
+        try:
+            with locked(folder / HIDDEN / "lock"):
+                one = _Run(recipe, selection, engine, folder, executor(engine), stages, listener, force)
+                states = [one.scene(item, number, len(scenes)) for number, item in enumerate(scenes, 1)]
+                return _publish(recipe, folder, states)
+        finally:
+            _tidy(folder, existed)
+    finally:
+        engine.close()
+
+
+def _publish(recipe: Recipe, folder: Path, states: list[SceneState]) -> Outcome:
+    if all(state.state in ("failed", "refused") for state in states):
+        from segflow.report import run_report
+
+        return Outcome(folder, run_report(recipe.name, states))
+    return Outcome(folder, write_run_report(folder, recipe.name, states))
+
+
+def _tidy(folder: Path, existed: bool) -> None:
+    """Remove the hidden folder unless a scene in it can be resumed, and an output folder that we made in vain."""
+    hidden = folder / HIDDEN
+    if hidden.is_dir() and not any(path.is_dir() for path in hidden.iterdir()):
+        shutil.rmtree(hidden, ignore_errors=True)
+    if not existed:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    recipe: Recipe
+    selection: Selection
+    engine: Engine
+    folder: Path
+    executor: Executor
+    stages: Stages
+    listener: Listener
+    force: bool
+
+    def scene(self, item: NamedScene, number: int, scenes: int) -> SceneState:
+        """Run one scene and say what became of it."""
+        workshop = Workshop(self.folder / HIDDEN / item.name)
+        try:
+            state = self._stages(item, workshop, number, scenes)
+        except (RecipeError, PlanError, InputError, ModelError) as error:
+            shutil.rmtree(workshop.folder, ignore_errors=True)
+            state = SceneState(scene=item.name, state="refused", error=str(error))
+        except SegflowError as error:
+            state = SceneState(scene=item.name, state="failed", error=str(error))
+        except Exception as error:
+            _LOG.exception("%s failed", item.name)
+            state = SceneState(scene=item.name, state="failed", error=f"{type(error).__name__}: {error}")
+        self.listener(SceneEnded(state))
+        return state
+
+    def _stages(self, item: NamedScene, workshop: Workshop, number: int, scenes: int) -> SceneState:
+        began = perf_counter()
+        plan = self.stages.plan(self.recipe, item, self.engine, self.selection, workshop.scratch)
+        for notice in plan.notices:
+            _LOG.warning("%s: %s", plan.scene, notice)
+        before = None if self.force else finished(plan, self.folder)
+        if before is not None:
+            return SceneState(scene=item.name, state="unchanged", report=before)
+        if self.force:
+            shutil.rmtree(workshop.folder, ignore_errors=True)
+        self.listener(SceneStarted(plan.scene, number, scenes, plan.task.layout.forwards))
+        totals = self.stages.predict(plan, workshop, self.executor, self._heard(plan.scene))
+        exporting = perf_counter()
+        files = self.stages.export(plan, workshop, self.folder)
+        seconds: dict[str, Any] = {**totals.seconds, "export": perf_counter() - exporting}
+        totals = Totals(totals.counts, totals.forwards, totals.forwards_minimum, seconds, totals.peak_rss_bytes)
+        made = self.stages.report(plan, workshop, self.folder, totals, files, perf_counter() - began)
+        shutil.rmtree(workshop.folder, ignore_errors=True)
+        return SceneState(scene=item.name, state="done", report=made)
+
+    def _heard(self, scene: str) -> Callable[[ChunkRecord], None]:
+        def heard(record: ChunkRecord) -> None:
+            self.listener(ChunkDone(scene, record.forwards))
+
+        return heard

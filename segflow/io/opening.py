@@ -1,0 +1,68 @@
+"""One door to every format: a spec is plain data and goes to workers; opening it gives a `Source`."""
+
+from __future__ import annotations
+
+from segflow.errors import RecipeError
+from segflow.grid import Grid
+from segflow.io.place import compare_places as compare_rasters
+from segflow.io.place import scene_bbox_window
+from segflow.io.raster import RasterSpec, open_raster
+from segflow.io.source import Source
+from segflow.io.volume import VolumeSource, VolumeSpec, open_volume
+from segflow.io.volume import compare_places as compare_volumes
+from tiling import Box
+
+Spec = RasterSpec | VolumeSpec
+
+
+def open_source(spec: Spec) -> Source:
+    """Open a scene; reads headers only.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    return open_raster(spec) if isinstance(spec, RasterSpec) else open_volume(spec)
+
+
+def compare_places(one: Source, two: Source) -> str | None:
+    """Check that a reference lies on its scene's grid, cell for cell.
+
+    Returns:
+        A notice where both say so in different words, such as two spellings of one CRS; None where all agrees.
+
+    Raises:
+        GridMismatchError: they lie on different grids.
+    """
+    if isinstance(one, VolumeSource) and isinstance(two, VolumeSource):
+        compare_volumes(one, two)
+        return None
+    return compare_rasters(one.grid, two.grid, one.name, two.name)
+
+
+def slowest_axis(source: Source) -> int:
+    """Return the axis that the file stores slowest: slabs across it are cheap to read."""
+    return source.stored_order[0] if isinstance(source, VolumeSource) else 0
+
+
+def window_of(
+    grid: Grid, window: tuple[int, int, int, int] | None, bbox: tuple[float, float, float, float] | None
+) -> Box:
+    """Return the cells of a window (x, y, width, height in cells) or of a box in the raster's CRS.
+
+    Raises:
+        RecipeError: it lies outside of the raster.
+    """
+    if bbox is not None:
+        return scene_bbox_window(grid, bbox)
+    if window is None:
+        return Box.whole(grid.shape)
+    x, y, width, height = window
+    wanted = Box((y, x), (y + height, x + width)) if width > 0 and height > 0 else None
+    inside = None if wanted is None else wanted.intersect(Box.whole(grid.shape))
+    if inside is None or x < 0 or y < 0:
+        raise RecipeError(
+            f"the window {window} (x, y, width, height) lies outside of the raster",
+            f"cells of {grid.named(grid.shape)}",
+            "correct the window",
+        )
+    return inside
