@@ -150,7 +150,7 @@ def open_volume(spec: VolumeSpec) -> VolumeSource:
             parts[number] = resampled(part, grid, spec.orientation, spec.scratch)
             notices.append(f"{spec.paths[number]} is resampled (linear) to {spec.paths[spec.resample_to]}")
     for notice in notices:
-        _LOG.warning(notice)
+        _LOG.info(notice)  # the pipeline shows `notices` once; every worker comes by here
     return VolumeSource(spec, tuple(parts), grid, tuple(notices))
 
 
