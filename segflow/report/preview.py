@@ -94,7 +94,7 @@ def stretch(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDA
     bounds = [np.percentile(numbers[channel, good], (2, 98)) for channel in range(3)]
     common = (min(low for low, _ in bounds), max(high for _, high in bounds))
     apart = max(max(low - common[0], common[1] - high) for low, high in bounds)
-    together = apart <= 0.3 * (common[1] - common[0])
+    together = apart <= 0.2 * (common[1] - common[0])
     for channel in range(3):
         low, high = common if together else bounds[channel]
         if high <= low:

@@ -9,6 +9,8 @@ from segflow.report import numbers
 from segflow.report.images import Figure
 from segflow.report.schema import ClassReport, ConfusionReport, OverallReport
 
+_BRIEF = ' class="brief"'
+
 
 def swatch(colour: str) -> str:
     """Return a small square of a class's colour, which prints too."""
@@ -151,7 +153,7 @@ def class_table(classes: Sequence[ClassReport], cells_name: str) -> str:
     )
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="Classes, table">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f"<table{'' if scored else _BRIEF}><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
