@@ -9,10 +9,10 @@ from time import perf_counter
 import numpy as np
 import psutil
 
-from pipelines.layout import patch_of
 from segflow.backends import Forward, ForwardSettings, load_forward, probe, resolve_settings
 from segflow.errors import RecipeError
 from segflow.models.model import Model, load_model
+from segflow.patches import patch_of
 from segflow.recipe import Recipe
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from segflow.io.cog import write_byte_cog, write_label_cog
 
 from pipelines.plan import ScenePlan
 from pipelines.predict import Workshop
+from segflow.io.cog import write_byte_cog, write_label_cog
 from segflow.io.nifti import write_byte_nifti, write_label_nifti
 from segflow.io.staging import Staging
 from tiling import Box

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.engine import Engine
-from pipelines.layout import lattice_of, layout_of, model_shape
+from pipelines.layout import layout_of
 from pipelines.memory import allowance
 from pipelines.plan import ReferencePlan, ScenePlan
 from segflow.errors import InputError, PlanError, RecipeError
@@ -17,6 +17,7 @@ from segflow.io.source import Source
 from segflow.io.volume import VolumeSpec
 from segflow.models.card import Card
 from segflow.normalise import standardiser_of
+from segflow.patches import lattice_of, model_shape
 from segflow.recipe import Recipe, References
 from segflow.sweep import Task, head_of
 from tiling import Box, Demand, Layout, Network, demand, scale_of
@@ -165,7 +166,7 @@ def _layout(recipe: Recipe, source: Source, engine: Engine, region: Box) -> Layo
     if recipe.model is None:
         raise RecipeError("the recipe has no model", "model.weights", "add it")
     card = engine.model.card
-    lattice = lattice_of(model_shape(source.grid, card, recipe.model), card, recipe.tiling)
+    lattice = lattice_of(model_shape(source.grid, card, recipe.model.scale), card, recipe.tiling)
     try:
         scale_of(recipe.tiling.accumulator, lattice.most)
     except ValueError as error:
