@@ -97,9 +97,12 @@ class StoredVolume:
         for run in _runs(inside, self.header.file_shape, self.header.dtype.itemsize):
             for channel in range(self.channels):
                 piece = self._run(channel, run)[columns]
-                if self.header.scaled:
-                    piece = piece * np.float64(self.header.slope) + np.float64(self.header.inter)
-                view[channel][run.replace_axis(0, *_bounds(inside, 0)).within(inside)] = piece
+                place = run.replace_axis(0, *_bounds(inside, 0)).within(inside)
+                # What float32 cannot hold becomes infinite, and with that not valid.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    if self.header.scaled:
+                        piece = piece * np.float64(self.header.slope) + np.float64(self.header.inter)
+                    view[channel][place] = piece
         return values
 
     def close(self) -> None:

@@ -174,6 +174,7 @@ def _place(
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Return the (4, 4) affine in millimetres and the notices about it."""
     matrix = np.asarray(best, dtype=np.float64)
+    _require_invertible(path, matrix)
     notices: list[str] = []
     if isinstance(header, MGHHeader):
         if not int(header["goodRASFlag"]):
@@ -184,7 +185,6 @@ def _place(
         if unit:
             notices.append(f"{path}: positions are stored in {unit} and read as millimetres")
             matrix = np.diag([scale, scale, scale, 1.0]) @ matrix
-    _require_invertible(path, matrix)
     return matrix, tuple(notices)
 
 

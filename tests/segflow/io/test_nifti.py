@@ -10,10 +10,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from segflow.errors import OutputError
+from segflow.errors import InputError, OutputError
 from segflow.io import nifti
 from segflow.io.nifti import write_byte_nifti, write_label_nifti
 from segflow.io.orientation import ORIENTATIONS
@@ -273,3 +273,26 @@ def test_a_real_reference_lies_where_its_image_does_in_any_reading(shared_data: 
     aseg = open_volume(VolumeSpec(str(shared_data / "brain-t1/subject01_aseg.nii.gz"), "PIR"))
     compare_places(image, aseg)
     assert image.notices == ()
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(spoilt=st.lists(st.tuples(st.integers(40, 351), st.integers(0, 255)), min_size=1, max_size=4))
+def test_an_odd_header_that_can_be_read_gets_its_labels_back_on_the_same_voxels(
+    tmp_path: Path, spoilt: list[tuple[int, int]]
+) -> None:
+    """Fields that tools leave wild (codes, units, pixdim[0], calibration) do not spoil the output."""
+    data = bytearray(nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag([1.0, 2.0, 3.0, 1.0])).to_bytes())
+    for place, value in spoilt:
+        data[place] = value
+    path = tmp_path / "odd.nii"
+    path.write_bytes(bytes(data))
+    try:
+        source = open_volume(VolumeSpec(str(path)))
+    except InputError:
+        return
+    assume(source.grid.size <= 10_000)
+    labels = labels_of(source.grid.shape)
+    write(tmp_path / "out.nii.gz", labels, path, "RAS")
+    again = open_volume(VolumeSpec(str(tmp_path / "out.nii.gz")))
+    compare_places(source, again)
+    np.testing.assert_array_equal(again.read(Box.whole(labels.shape)).values[0], labels)

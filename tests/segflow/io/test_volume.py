@@ -382,3 +382,29 @@ def test_unpacking_keeps_memory_flat(tmp_path: Path) -> None:
     tracemalloc.stop()
     source.close()
     assert peak < 24 << 20
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    spoilt=st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=4),
+    packed=st.booleans(),
+    version=st.sampled_from([nib.Nifti1Image, nib.Nifti2Image]),
+)
+def test_a_damaged_header_is_read_or_refused_by_name_and_nothing_else(
+    tmp_path: Path, spoilt: list[tuple[int, int]], packed: bool, version: type[nib.Nifti1Image]
+) -> None:
+    whole = version(np.zeros((4, 5, 6), np.int16), affine_of("LIA")).to_bytes()
+    data = bytearray(whole)
+    for place, value in spoilt:
+        data[place] = value
+    path = tmp_path / ("x.nii.gz" if packed else "x.nii")
+    path.write_bytes(gzip.compress(bytes(data)) if packed else bytes(data))
+    refused = ""
+    try:
+        source = open_volume(VolumeSpec(str(path)))
+        pixels = source.read(Box((0, 0, 0), tuple(min(n, 4) for n in source.grid.shape)))
+        assert pixels.valid.shape == pixels.values.shape[1:]
+        source.close()
+    except InputError as error:
+        refused = error.found
+    assert not refused or path.name in refused or "bytes free" in refused
