@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,52 +13,33 @@ from numpy.typing import NDArray
 
 from segflow.errors import GridMismatchError, InputError
 from segflow.grid import Grid, Kind
-from segflow.io.source import Pixels, Source
+from segflow.io.array import ArraySource
+from segflow.io.raster import open_labels
+from segflow.io.source import Pixels
 from segflow.metrics import count_confusion, evaluate
 from segflow.metrics.compare import bands
 from tiling.box import Box
 
 
-@dataclass
-class ArraySource:
-    """A source whose file is an array (channel, *axes)."""
+class Watched(ArraySource):
+    """An array as a source that remembers what was read."""
 
-    values: NDArray[Any]
-    valid: NDArray[np.bool_]
-    name: str = "scene"
-    kind: Kind = "raster"
-    affine: tuple[float, ...] | None = None
-    reads: list[Box] = field(default_factory=list)
-
-    @property
-    def grid(self) -> Grid:
-        return Grid(self.kind, self.values.shape[1:], self.affine)
-
-    @property
-    def channels(self) -> int:
-        return len(self.values)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.values.dtype
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reads: list[Box] = []
 
     def read(self, box: Box) -> Pixels:
         self.reads.append(box)
-        return Pixels(self.values[(slice(None), *box.slices)], self.valid[box.slices])
-
-    def identity(self) -> str:
-        return self.name
-
-    def close(self) -> None:
-        return
+        return super().read(box)
 
 
-def make(values: NDArray[Any], valid: NDArray[np.bool_] | None = None, **kwargs: Any) -> ArraySource:
-    return ArraySource(values[None], np.ones(values.shape, bool) if valid is None else valid, **kwargs)
-
-
-def test_array_source_is_a_source():
-    assert isinstance(make(np.zeros((2, 2))), Source)
+def make(
+    values: NDArray[Any],
+    valid: NDArray[np.bool_] | None = None,
+    kind: Kind = "raster",
+    affine: tuple[float, ...] | None = None,
+) -> Watched:
+    return Watched(values[None], Grid(kind, values.shape, affine), valid, name="map")
 
 
 @given(
@@ -110,7 +91,7 @@ def test_other_grids_are_refused_before_reading():
 
 
 def test_an_image_is_not_taken_for_a_label_map():
-    image = ArraySource(np.zeros((3, 4, 5)), np.ones((4, 5), bool), name="photo")
+    image = ArraySource(np.zeros((3, 4, 5)), Grid("raster", (4, 5)), name="photo")
     with pytest.raises(InputError, match="photo has 3 channels"):
         evaluate(image, make(np.zeros((4, 5))), (0, 1))
 
@@ -118,3 +99,19 @@ def test_an_image_is_not_taken_for_a_label_map():
 def test_a_region_beyond_the_grid_is_refused():
     with pytest.raises(InputError, match="reaches beyond"):
         evaluate(make(np.zeros((4, 5))), make(np.zeros((4, 5))), (0, 1), region=Box((0, 0), (5, 5)))
+
+
+@pytest.mark.real
+def test_a_real_label_map_agrees_with_itself_and_ignored_cells_are_excluded(shared_data: Path):
+    path = str(shared_data / "aerial-dubai" / "mosaic" / "tile7_label.tif")
+    counts = evaluate(open_labels(path), open_labels(path), (1, 2, 3, 4, 5), ignore=(0,))
+    assert np.diag(counts.matrix).tolist() == [2984540, 24548611, 3123584, 2477255, 519804]
+    assert counts.matrix.sum() == np.trace(counts.matrix)
+    assert counts.excluded == 49006
+
+
+@pytest.mark.real
+def test_a_real_map_of_floats_with_unlisted_ids_is_refused_with_their_names(shared_data: Path):
+    path = str(shared_data / "landsat-nc" / "landclass96_full_7class.tif")
+    with pytest.raises(InputError, match=r"no class: 6 \(\d+ cells\), 7 \(\d+ cells\)"):
+        evaluate(open_labels(path), open_labels(path), (1, 2, 3, 4, 5))
