@@ -408,3 +408,38 @@ def test_a_damaged_header_is_read_or_refused_by_name_and_nothing_else(
     except InputError as error:
         refused = error.found
     assert not refused or path.name in refused or "bytes free" in refused
+
+
+def test_a_volume_that_scratch_has_no_room_for_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    header = nib.Nifti1Header()
+    header.set_data_shape((30000, 30000, 30000))
+    header.set_data_dtype(np.float64)
+    header.set_sform(np.eye(4), 1)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    (tmp_path / "huge.nii.gz").write_bytes(gzip.compress(header.binaryblock + b"\0" * 400))
+    for scratch in (None, str(tmp_path / "s")):
+        source = open_volume(VolumeSpec(str(tmp_path / "huge.nii.gz"), scratch=scratch))
+        with pytest.raises(InputError, match="bytes free"):
+            source.read(Box((0, 0, 0), (1, 1, 1)))
+
+
+def test_a_scratch_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    path = save(tmp_path / "v.nii.gz", np.ones((3, 3, 3), np.uint8))
+    source = open_volume(VolumeSpec(str(path), scratch=str(tmp_path / "file" / "scratch")))
+    with pytest.raises(InputError, match="scratch files cannot be written"):
+        source.read(Box.whole((3, 3, 3)))
+
+
+def test_identity_of_large_files_comes_from_samples_size_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_file, "_WHOLE_HASH_BYTES", 1000)
+    monkeypatch.setattr(volume_file, "_PIECE_BYTES", 64)
+    path = save(tmp_path / "v.nii", np.ones((40, 40, 40), np.uint8))
+    before = open_volume(VolumeSpec(str(path))).identity()
+    assert open_volume(VolumeSpec(str(path))).identity() == before
+    with path.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\7")
+    assert open_volume(VolumeSpec(str(path))).identity() != before
