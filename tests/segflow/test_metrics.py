@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as oracle
@@ -18,6 +18,7 @@ from segflow.errors import InputError
 from segflow.metrics import Counts, count_confusion, pool_scores, scores
 from segflow.models.card import LabelClass
 
+LAWS = settings(max_examples=60, deadline=None, derandomize=True)
 COLOURS = ("#3C1098", "#8429F6", "#6EC1E4", "#FEDD3A", "#E2A929", "#228833")
 
 
@@ -39,6 +40,7 @@ def label_maps(draw: st.DrawFn) -> tuple[tuple[int, ...], NDArray[np.int64], NDA
     return ids, rng.choice(in_reference, shape), rng.choice(in_prediction, shape), valid
 
 
+@LAWS
 @given(label_maps())
 def test_matrix_is_scikit_learns_over_valid_cells(maps):
     ids, reference, prediction, valid = maps
@@ -54,6 +56,7 @@ def test_matrix_is_scikit_learns_over_valid_cells(maps):
     np.testing.assert_array_equal(counts.predicted, [(prediction[valid] == value).sum() for value in ids])
 
 
+@LAWS
 @given(label_maps())
 def test_scores_are_scikit_learns(maps):
     ids, reference, prediction, valid = maps
@@ -92,6 +95,7 @@ def test_scores_are_scikit_learns(maps):
         assert overall["kappa"] is None
 
 
+@LAWS
 @given(label_maps(), st.data())
 def test_counts_add_up_over_chunks_and_do_not_depend_on_order(maps, data):
     ids, reference, prediction, valid = maps
@@ -108,6 +112,7 @@ def test_counts_add_up_over_chunks_and_do_not_depend_on_order(maps, data):
     assert count_confusion(reference, prediction, ids, valid=valid) == whole
 
 
+@LAWS
 @given(label_maps())
 def test_scores_are_finite_json_in_every_case(maps):
     ids, reference, prediction, valid = maps
@@ -217,6 +222,7 @@ def test_volumes_are_told_in_millilitres():
     assert scores(counts, make_classes((0, 1)))["classes"][0]["area_m2"] is None
 
 
+@LAWS
 @given(label_maps())
 def test_missing_an_organ_never_improves_a_mean(maps):
     """The defect of a mean over classes whose score became NaN: dropping the organ raised the mean."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -19,6 +19,9 @@ from segflow.io.source import Pixels
 from segflow.metrics import count_confusion, evaluate
 from segflow.metrics.compare import bands
 from tiling.box import Box
+
+
+LAWS = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 class Watched(ArraySource):
@@ -42,6 +45,7 @@ def make(
     return Watched(values[None], Grid(kind, values.shape, affine), valid, name="map")
 
 
+@LAWS
 @given(
     kind=st.sampled_from(["raster", "volume"]), band_cells=st.integers(1, 4000), seed=st.integers(0, 99), data=st.data()
 )
@@ -69,6 +73,7 @@ def test_counts_do_not_depend_on_the_bands(kind, band_cells, seed, data):
     assert got == want
 
 
+@LAWS
 @given(rows=st.integers(1, 3000), columns=st.integers(1, 40), cells=st.integers(1, 100_000))
 def test_bands_cover_every_cell_once_and_begin_at_tile_rows(rows, columns, cells):
     source = make(np.zeros((rows, columns), np.uint8))

@@ -7,7 +7,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -17,6 +17,7 @@ from segflow.report.schema import ClassReport
 
 from .conftest import CLASSES
 
+LAWS = settings(max_examples=60, deadline=None, derandomize=True)
 ROWS = tuple(ClassReport(id=item.id, name=item.name, colour=item.colour, pixels=0) for item in CLASSES)
 
 
@@ -56,6 +57,7 @@ def test_more_classes_than_a_palette_holds_keep_their_colours():
     assert (shown[14, 19] == [0, 299 * 7 >> 8, 299 * 7 & 255, 255]).all()
 
 
+@LAWS
 @given(st.integers(1, 5000), st.integers(1, 5000))
 def test_thinning_gives_an_overview_of_at_most_1024_pixels(rows, columns):
     step = thinning((rows, columns))
@@ -79,6 +81,7 @@ def test_parts_of_other_shapes_are_refused():
         Preview("x", np.zeros((2, 2, 3)))
 
 
+@LAWS
 @given(
     st.sampled_from([np.uint8, np.uint16, np.int16, np.float32]),
     st.integers(1, 5),

@@ -7,13 +7,16 @@ import re
 from io import StringIO
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segflow.report import SceneState, numbers, run_report, run_summary, summary
 from segflow.report.tables import CSV_COLUMNS, metrics_csv, run_markdown
 
 from .conftest import HOSTILE
+
+
+LAWS = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 @pytest.fixture
@@ -68,6 +71,7 @@ def test_run_summary_names_every_scene_with_its_error(run):
         assert part in text
 
 
+@LAWS
 @given(st.integers(0, 10**12), st.integers(1, 10**12))
 def test_a_share_is_never_rounded_to_none_or_all(part, rest):
     text = numbers.percent(part, part + rest)
@@ -77,6 +81,7 @@ def test_a_share_is_never_rounded_to_none_or_all(part, rest):
     assert numbers.percent(0, 0) == numbers.DASH
 
 
+@LAWS
 @given(st.floats(0, 1, exclude_max=True))
 def test_a_score_is_one_only_when_it_is(value):
     assert numbers.score(value) != "1.000"
