@@ -20,7 +20,6 @@ from segflow.metrics import count_confusion, evaluate
 from segflow.metrics.compare import bands
 from tiling.box import Box
 
-
 LAWS = settings(max_examples=60, deadline=None, derandomize=True)
 
 

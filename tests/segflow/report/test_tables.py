@@ -15,7 +15,6 @@ from segflow.report.tables import CSV_COLUMNS, metrics_csv, run_markdown
 
 from .conftest import HOSTILE
 
-
 LAWS = settings(max_examples=60, deadline=None, derandomize=True)
 
 
