@@ -143,6 +143,16 @@ class RasterSource:
         hard |= soft
         return Pixels(values, np.logical_not(hard, out=hard))
 
+    def decimated(self, shape: tuple[int, int]) -> Pixels:
+        """Read the whole raster onto a small shape by the nearest cell, for pictures; overviews are used.
+
+        With `collar`, the collar is looked for among the cells of the small shape.
+        """
+        values, hard, soft = self._judged(Box.whole(self._grid.shape), shape)
+        if self._spec.collar:
+            soft &= collar_runs([hard | soft], shape[1]).inside(Box.whole(shape))
+        return Pixels(values, ~(hard | soft))
+
     def wanted(self, box: Box) -> NDArray[np.bool_] | None:
         """Return which cells of a box lie in the area of interest, (y, x) bool; None where there is none."""
         return None if self._aoi is None else self._aoi.inside(box)
@@ -176,18 +186,23 @@ class RasterSource:
             "aoi": None if aoi is None else (file_identity(Path(aoi)) if Path(aoi).is_file() else aoi),
         }
 
-    def _judged(self, box: Box) -> tuple[NDArray[Any], Bools, Bools]:
-        """Read a box and judge it: values, invalid for good, nodata. See `MaskRule.judge`."""
+    def _judged(self, box: Box, shape: tuple[int, int] | None = None) -> tuple[NDArray[Any], Bools, Bools]:
+        """Read a box (of nearest cells onto `shape`) and judge it: values, invalid for good, nodata."""
         if not Box.whole(self._grid.shape).contains(box):
             raise ValueError(f"box {box.start}..{box.stop} leaves the raster of {self._grid.named(self._grid.shape)}")
-        rule, count = self._rule, len(self._bands)
+        rule, (rows, columns) = self._rule, shape or box.shape
         window = Window(box.start[1], box.start[0], box.shape[1], box.shape[0])
+        masked = self._bands[: {"none": 0, "bands": self.channels}.get(rule.kind, 1)]
+
+        def fetch(method: Any, bands: tuple[int, ...], **options: Any) -> NDArray[Any]:
+            found: NDArray[Any] = method(list(bands), window=window, out_shape=(len(bands), rows, columns), **options)
+            return found
+
         try:
             with environment(self._spec.path):
-                values = self._file.read(list(self._bands), window=window, out_dtype=self._dtype)
-                alpha = None if rule.alpha is None else self._file.read(rule.alpha, window=window)
-                masked = {"none": 0, "bands": count}.get(rule.kind, 1)
-                masks = self._file.read_masks(list(self._bands[:masked]), window=window) if masked else None
+                values = fetch(self._file.read, self._bands, out_dtype=self._dtype)
+                alpha = None if rule.alpha is None else fetch(self._file.read, (rule.alpha,))[0]
+                masks = fetch(self._file.read_masks, masked) if masked else None
         except RasterioIOError as error:
             (top, left), (bottom, right) = box.start, box.stop
             raise InputError(
