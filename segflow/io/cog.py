@@ -134,10 +134,11 @@ def _cog(path: Path, read: Read, grid: Grid, look: _Look) -> Iterator[None]:
         raise ValueError(f"a {grid.kind} grid with nodata {look.nodata} is no byte raster")
     file_shape = (grid.shape[0], grid.shape[1])
     try:
-        with replacing(path) as part, environment(str(path)), no_georeference_is_fine():
+        with replacing(path) as part, environment(str(path)):
             scratch = part.with_name(part.name + ".scratch.tif")
             check = _write_scratch(scratch, read, grid, look)
-            rasterio.shutil.copy(str(scratch), str(part), driver="COG", **_cog_options(look, file_shape))
+            with _opened(scratch) as file:
+                rasterio.shutil.copy(file, str(part), driver="COG", **_cog_options(look, file_shape))
             scratch.unlink()
             _verify(part, path, grid, look, check)
             yield
@@ -200,7 +201,7 @@ def _write_scratch(scratch: Path, read: Read, grid: Grid, look: _Look) -> int:
     if grid.affine is not None:
         profile["transform"] = Affine(*grid.affine)
     check = 0
-    with rasterio.open(scratch, "w", **profile) as file:
+    with _opened(scratch, "w", **profile) as file:
         if look.colours is not None:
             file.write_colormap(1, dict(look.colours))
         file.set_band_description(1, look.description)
@@ -214,7 +215,7 @@ def _write_scratch(scratch: Path, read: Read, grid: Grid, look: _Look) -> int:
 
 def _verify(part: Path, path: Path, grid: Grid, look: _Look, check: int) -> None:
     """Open the finished file again and compare header and pixels with what was put in."""
-    with rasterio.open(part) as file:
+    with _opened(part) as file:
         header = {
             "shape": (file.shape, grid.shape),
             "bands": (file.count, 1),
@@ -239,6 +240,12 @@ def _verify(part: Path, path: Path, grid: Grid, look: _Look, check: int) -> None
             "the same pixels",
             "check the disk, then run again; it resumes with writing",
         )
+
+
+def _opened(path: Path, mode: str = "r", **profile: Any) -> Any:
+    """Open a data set; the silence lasts no longer than that, since it is shared with other threads."""
+    with no_georeference_is_fine():
+        return rasterio.open(path, mode, **profile)
 
 
 def _bands(grid: Grid) -> Iterator[Box]:

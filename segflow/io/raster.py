@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError, RasterioIOError
+from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from segflow.errors import InputError
 from segflow.grid import Grid
 from segflow.io.aoi import Aoi, read_aoi
 from segflow.io.collar import Runs, collar_runs
-from segflow.io.cutshort import require_whole_file
-from segflow.io.gdalenv import environment, is_plain, is_remote, no_georeference_is_fine, reason, scene_name, shown
+from segflow.io.gdalenv import environment, reason, scene_name, shown
 from segflow.io.identity import file_identity, raster_identity
-from segflow.io.mask import Bools, MaskRule, mask_kind, nodata_range
+from segflow.io.mask import Bools
 from segflow.io.place import compare_places, grid_of, scene_bbox_window
+from segflow.io.raster_header import (
+    RasterSpec,
+    choose_bands,
+    common_type,
+    control_points,
+    notice,
+    open_file,
+    rule_of,
+)
 from segflow.io.source import Pixels
 from tiling.box import Box
 
@@ -37,28 +40,7 @@ __all__ = [
     "scene_bbox_window",
 ]
 
-_LOG = logging.getLogger(__name__)
 _STRIP_CELLS = 1 << 24
-
-
-@dataclass(frozen=True, slots=True)
-class RasterSpec:
-    """What to open and how; plain values, so that a worker can be sent it.
-
-    Attributes:
-        path: a path, /vsi path or URL that GDAL opens.
-        bands: bands to read, 1-based, in this order; None = all but alpha. A band named here is an input and no
-            mask, even if the file calls it alpha.
-        nodata: value that means no data, in place of the file's own.
-        collar: nodata counts only where it hangs together with the border.
-        aoi: a vector file; only cells inside its polygons are wanted.
-    """
-
-    path: str
-    bands: tuple[int, ...] | None = None
-    nodata: float | None = None
-    collar: bool = False
-    aoi: str | None = None
 
 
 class RasterSource:
@@ -67,11 +49,11 @@ class RasterSource:
     def __init__(self, spec: RasterSpec) -> None:
         """Open the file and read its header; see `open_raster`."""
         self._spec = spec
-        self._file = _open(spec.path)
+        self._file = open_file(spec.path)
         try:
-            self._bands = _choose_bands(self._file, spec)
-            self._dtype = _common_type(self._file, self._bands, spec.path)
-            self._rule = _rule(self._file, self._bands, spec)
+            self._bands = choose_bands(self._file, spec)
+            self._dtype = common_type(self._file, self._bands, spec.path)
+            self._rule = rule_of(self._file, self._bands, spec)
             self._grid = grid_of(self._file)
             self._aoi: Aoi | None = read_aoi(spec.aoi, self._grid, self.name) if spec.aoi else None
             if spec.collar and not self._rule.knows_nodata:
@@ -85,7 +67,9 @@ class RasterSource:
             raise
         self._collar: Runs | None = None
         if self._grid.affine is None:
-            _notice(f"{shown(spec.path)} has no georeference{_gcps(self._file)}: the result will have none either")
+            notice(
+                f"{shown(spec.path)} has no georeference{control_points(self._file)}: the result will have none either"
+            )
 
     @property
     def spec(self) -> RasterSpec:
@@ -281,100 +265,3 @@ def read_ids(source: RasterSource, box: Box) -> tuple[NDArray[np.int32], NDArray
     if values.size and (values.max() > limits.max or values.min() < limits.min):
         raise InputError(f"{source.name} holds ids beyond 32 bits", "ids up to 65535", "reclassify the labels")
     return values.astype(np.int32), pixels.valid
-
-
-def _open(path: str) -> Any:
-    """Open a file for reading, with errors in our words."""
-    if is_plain(path) and not Path(path).exists():
-        raise InputError(f"{path} does not exist", "a raster that GDAL opens", "check the path")
-    try:
-        with environment(path, _has_remote_mask(path)), no_georeference_is_fine():
-            file = rasterio.open(path, sharing=False)
-    except (RasterioError, OSError, ValueError) as error:
-        raise InputError(
-            f"{shown(path)} cannot be opened: {reason(error)}",
-            "a raster that GDAL opens, such as GeoTIFF, JP2, PNG or VRT",
-            "check the path, the rights and, for a URL, the network; `gdalinfo` on it says more",
-        ) from error
-    try:
-        if file.count == 0:
-            inner = ", ".join(file.subdatasets[:3])
-            raise InputError(
-                f"{shown(path)} holds no bands" + (f" but subdatasets: {inner}" if inner else ""),
-                "a raster with at least one band",
-                "name one of its subdatasets" if inner else "check the file",
-            )
-        require_whole_file(file, path)
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _has_remote_mask(path: str) -> bool:
-    """Tell whether a .msk lies beside a remote file: one request, where GDAL's own search takes thirty."""
-    if not is_remote(path) or "?" in path:
-        return False
-    try:
-        with environment(path), no_georeference_is_fine(), rasterio.open(f"{path}.msk"):
-            return True
-    except (RasterioError, OSError):
-        return False
-
-
-def _choose_bands(file: Any, spec: RasterSpec) -> tuple[int, ...]:
-    if spec.bands is None:
-        return _all_but_alpha(file)
-    missing = [band for band in spec.bands if not 1 <= band <= file.count]
-    if missing or not spec.bands:
-        raise InputError(
-            f"{shown(spec.path)} has {file.count} bands, asked for {', '.join(map(str, missing)) or 'none'}",
-            f"bands from 1 to {file.count}",
-            "correct inputs.bands, or the model's bands",
-        )
-    return tuple(spec.bands)
-
-
-def _all_but_alpha(file: Any) -> tuple[int, ...]:
-    bands = tuple(b for b, kind in zip(file.indexes, file.colorinterp, strict=True) if kind != ColorInterp.alpha)
-    return bands or tuple(file.indexes)
-
-
-def _common_type(file: Any, bands: tuple[int, ...], path: str) -> np.dtype[Any]:
-    names = {file.dtypes[band - 1] for band in bands}
-    if any("complex" in name for name in names):
-        raise InputError(
-            f"{shown(path)} holds complex numbers ({', '.join(sorted(names))})",
-            "whole or floating-point values",
-            "take the magnitude or the power first (gdal: VRT pixel function mod or intensity)",
-        )
-    return np.result_type(*(np.dtype(name) for name in sorted(names)))
-
-
-def _rule(file: Any, bands: tuple[int, ...], spec: RasterSpec) -> MaskRule:
-    alphas = [b for b, kind in zip(file.indexes, file.colorinterp, strict=True) if kind == ColorInterp.alpha]
-    alpha = next((band for band in alphas if band not in bands), None)
-    ranges = []
-    for band in bands:
-        nodata = spec.nodata if spec.nodata is not None else file.nodatavals[band - 1]
-        limits = nodata_range(nodata, np.dtype(file.dtypes[band - 1]))
-        if limits is None and nodata is not None and nodata == nodata:
-            _notice(f"{shown(spec.path)}: nodata {nodata:g} cannot occur in {file.dtypes[band - 1]}; nothing is masked")
-        ranges.append(limits)
-    flags = [[flag.name for flag in file.mask_flag_enums[band - 1]] for band in bands]
-    return MaskRule(tuple(ranges), alpha, mask_kind(flags, spec.nodata is not None))
-
-
-def _gcps(file: Any) -> str:
-    return " but ground control points (gdalwarp applies them)" if file.gcps[0] else ""
-
-
-@cache
-def _notice(text: str) -> None:
-    """Log a notice, once a process."""
-    _LOG.warning(text)
-
-
-def with_bands(spec: RasterSpec, bands: tuple[int, ...] | None) -> RasterSpec:
-    """Return the spec with the model's bands where the user named none."""
-    return spec if spec.bands is not None or bands is None else replace(spec, bands=bands)

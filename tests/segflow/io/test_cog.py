@@ -200,10 +200,10 @@ def test_leftovers_of_a_crash_are_overwritten(tmp_path: Path) -> None:
 def test_what_does_not_read_back_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, copy = tmp_path / "a.tif", rasterio.shutil.copy
 
-    def damaging(source: str, target: str, **options: Any) -> None:
-        with rasterio.open(source, "r+") as file:
+    def damaging(source: Any, target: str, **options: Any) -> None:
+        with rasterio.open(source.name, "r+") as file:
             file.write(np.full((1, 1), 2, dtype=np.uint8), 1, window=((599, 600), (599, 600)))
-        copy(source, target, **options)
+        copy(source.name, target, **options)
 
     monkeypatch.setattr(cog.rasterio.shutil, "copy", damaging)
     values = labels(600, 600)

@@ -18,6 +18,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.features import geometry_mask
 from rasterio.transform import Affine
 from scipy import ndimage
@@ -124,6 +125,12 @@ def test_a_nodata_value_beyond_the_type_masks_nothing_and_warns_of_nothing(
     assert valid_of(vrt).all()
 
 
+def test_a_file_with_a_mask_and_a_nodata_value_obeys_both(write_raster: WriteRaster) -> None:
+    values = np.array([[[0, 7, 0, 7]]], dtype=np.uint8)
+    mask = np.array([[255, 255, 0, 0]], dtype=np.uint8)
+    assert valid_of(write_raster(values, mask=mask, nodata=0)).tolist() == [[False, True, False, False]]
+
+
 def test_the_users_nodata_replaces_the_files(write_raster: WriteRaster) -> None:
     values = np.array([[[0, 7, 9]]], dtype=np.uint8)
     path = write_raster(values, nodata=7)
@@ -142,11 +149,10 @@ def test_an_alpha_band_that_is_asked_for_is_an_input(write_raster: WriteRaster) 
 
 
 def test_the_transparent_colour_of_a_png_is_nodata_that_the_user_can_replace(tmp_path: Path) -> None:
-    image = pytest.importorskip("PIL.Image")
     values = np.full((*SHAPE, 3), 9, dtype=np.uint8)
     values[:3] = (1, 2, 3)
     values[3, :, 0] = 1
-    image.fromarray(values).save(tmp_path / "a.png", transparency=(1, 2, 3))
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=(1, 2, 3))
     truth = np.ones(SHAPE, dtype=np.bool_)
     truth[:3] = False
     np.testing.assert_array_equal(valid_of(tmp_path / "a.png"), truth)

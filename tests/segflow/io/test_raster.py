@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import pickle
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 from hypothesis import given
@@ -23,6 +25,8 @@ from rasterio.transform import Affine
 
 from segflow.errors import GridMismatchError, InputError, RecipeError
 from segflow.grid import Grid
+from segflow.io.identity import file_identity
+from segflow.io.place import cell_metres
 from segflow.io.raster import (
     RasterSpec,
     compare_places,
@@ -280,12 +284,8 @@ def test_identity_follows_content_and_not_the_place(write_raster: WriteRaster, t
 
 
 def test_large_files_count_by_pieces_size_and_time(tmp_path: Path) -> None:
-    from segflow.io.identity import file_identity
-
     path = tmp_path / "large"
     path.write_bytes(bytes(200 << 10))
-    import os
-
     os.utime(path, ns=(1, 1))
     first = file_identity(path, whole_bytes=1)
     assert file_identity(path, whole_bytes=1) == first
@@ -400,9 +400,6 @@ def test_feet_become_metres(write_raster: WriteRaster, crs: str, unit: float) ->
     crs=st.sampled_from(["EPSG:4326", "EPSG:4269", "EPSG:3857"]),
 )
 def test_spacing_is_the_geodesic_of_a_cell(longitude: float, latitude: float, turn: float, crs: str) -> None:
-    pyproj = pytest.importorskip("pyproj")
-    from segflow.io.place import cell_metres
-
     to_crs = pyproj.Transformer.from_crs("EPSG:4326", crs, always_xy=True)
     x, y = to_crs.transform(longitude, latitude)
     size = 1e-5 if crs != "EPSG:3857" else 1.0
