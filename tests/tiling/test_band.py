@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tiling import Accumulator, Box, NumpyBand, Store
 
-LAWS = settings(max_examples=150, deadline=None, derandomize=True)
+LAWS = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def held_rows(band: NumpyBand, sweep: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiling import AxisMap, Box, Lattice, Layout, cut, rows_of
 from tiling.strategies import layouts
 
-LAWS = settings(max_examples=120, deadline=None, derandomize=True)
+LAWS = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 def indices(ranges: tuple[range, ...]) -> set[tuple[int, ...]]:

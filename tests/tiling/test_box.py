@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiling import Box
 from tiling.strategies import boxes
 
-LAWS = settings(max_examples=100, deadline=None, derandomize=True)
+LAWS = settings(max_examples=80, deadline=None, derandomize=True)
 SHAPE = (7, 6)
 pairs = st.tuples(boxes(SHAPE), boxes(SHAPE))
 

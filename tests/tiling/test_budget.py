@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiling import Box, Demand, Lattice, Layout, Network, NumpyBand, Store, demand, disk_bytes
 from tiling.strategies import layouts
 
-LAWS = settings(max_examples=80, deadline=None, derandomize=True)
+LAWS = settings(max_examples=60, deadline=None, derandomize=True)
 NETWORK = Network(inputs=3, outputs=6, activation_bytes=1000, in_flight=2, base_bytes=7)
 
 

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 
 from tiling import argmax, over, to_byte, write_regions
 
-LAWS = settings(max_examples=120, deadline=None, derandomize=True)
+LAWS = settings(max_examples=60, deadline=None, derandomize=True)
 SCALE = 1000
 stores = st.sampled_from((np.int32, np.int16, np.float32))
 

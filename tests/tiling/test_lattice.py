@@ -12,7 +12,7 @@ from monai.data.utils import dense_patch_slices
 from tiling import Axis, Box, Lattice, Rule, axis_of, step_of
 from tiling.strategies import lattices
 
-LAWS = settings(max_examples=200, deadline=None, derandomize=True)
+LAWS = settings(max_examples=80, deadline=None, derandomize=True)
 sizes = st.integers(1, 60)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiling import Box, Lattice, Layout, NumpyBand, Store, WeightCache, patch_weight, scale_of
 from tiling.strategies import lattices, layouts
 
-LAWS = settings(max_examples=60, deadline=None, derandomize=True)
+LAWS = settings(max_examples=40, deadline=None, derandomize=True)
 STORES: tuple[Store, ...] = ("int32", "int16")
 Sums = Callable[..., Any]
 
@@ -97,7 +97,7 @@ def test_sums_do_not_depend_on_the_order_of_patches(
 
 
 @given(layouts(resampled=False), st.integers(0, 99), st.sampled_from(STORES), st.integers(0, 3))
-@settings(LAWS, max_examples=150)
+@settings(LAWS, max_examples=80)
 def test_sums_do_not_depend_on_blocks_bands_or_the_swept_axis(
     whole: Sums, swept: Sums, layout: Layout, seed: int, store: Store, slack: int
 ) -> None:
@@ -108,7 +108,7 @@ def test_sums_do_not_depend_on_blocks_bands_or_the_swept_axis(
 
 
 @given(layouts(resampled=False), st.integers(0, 2**32 - 1), st.floats(0, 1))
-@settings(LAWS, max_examples=150)
+@settings(LAWS, max_examples=80)
 def test_blank_patches_that_are_not_run_take_no_weight_from_valid_cells(
     whole: Sums, swept: Sums, layout: Layout, seed: int, share: float
 ) -> None:
