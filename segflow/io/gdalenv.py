@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 import rasterio
 from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning
+
+from segflow.io.names import stem_of
 
 CACHE_BYTES = 128 << 20
 _SCHEMES = ("http", "https", "ftp", "s3", "gs", "az", "adls", "oss", "swift", "hdfs")
@@ -40,8 +41,7 @@ def shown(path: str) -> str:
 
 def scene_name(path: str) -> str:
     """Return the file's name without folders, query and extension: 'https://h/a/b.tif?k=1' gives 'b'."""
-    name = PurePosixPath(shown(path).replace("\\", "/")).name
-    return PurePosixPath(name.removesuffix(".gz")).stem or name
+    return stem_of(shown(path))
 
 
 @contextmanager

@@ -243,7 +243,7 @@ def open_labels(path: str, band: int | None = None) -> RasterSource:
         raise InputError(
             f"{shown(path)} has {found} bands",
             "one band of class ids",
-            "turn a coloured picture of labels into ids first (gdal: pct2rgb.py's inverse, rgb2pct.py), or name a band",
+            "name the band that holds the ids; turn a coloured picture into ids first",
         )
     return source
 

@@ -43,7 +43,7 @@ class RasterSpec:
 
 def open_file(path: str) -> Any:
     """Open a file for reading, with errors in our words."""
-    if is_plain(path) and not Path(path).exists():
+    if is_plain(path) and ":" not in path and not Path(path).exists():
         raise InputError(f"{path} does not exist", "a raster that GDAL opens", "check the path")
     try:
         with environment(path, _has_remote_mask(path)), no_georeference_is_fine():

@@ -361,6 +361,14 @@ def test_a_container_without_bands_names_its_subdatasets(write_raster: WriteRast
         file.write(picture(1, 4, 4))
     with pytest.raises(InputError, match="holds no bands but subdatasets: GPKG:"):
         open_raster(RasterSpec(str(path)))
+    with open_raster(RasterSpec(f"GPKG:{path}:two", bands=(1,))) as source:
+        np.testing.assert_array_equal(source.read(Box.whole((4, 4))).values, picture(1, 4, 4))
+        assert source.identity() == source.identity()
+
+
+def test_gdals_cache_does_not_grow_with_the_machine(tiled: Path) -> None:
+    with open_raster(RasterSpec(str(tiled))), rasterio.Env():
+        assert rasterio.env.get_gdal_config("GDAL_CACHEMAX") == int(os.environ.get("GDAL_CACHEMAX", 128 << 20))
 
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0, 135.0])
