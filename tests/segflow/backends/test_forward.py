@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from segflow.backends import Forward, ForwardSettings, load_forward, probe
-from segflow.backends.network import check_network
+from segflow.backends.network import activation_bytes, check_network
 from segflow.backends.openvino_forward import OpenVinoForward
 from segflow.backends.torch_forward import TorchForward
 from segflow.errors import ModelError
@@ -373,3 +373,14 @@ def test_torch_runs_every_request_on_one_thread_and_leaves_the_callers_number(
     assert len(seen) == 8
     assert {(number, inference) for _, number, inference in seen} == {(1, True)}
     assert len({name for name, *_ in seen}) == 2
+
+
+@pytest.mark.parametrize("architecture", ["unet", "segnet"])
+def test_the_memory_of_a_request_grows_with_the_patch_and_leaves_no_hook(make_model: Any, architecture: str) -> None:
+    model = make_model(architecture)
+    network = model.network()
+    small, large = (activation_bytes(network, (n, n), 3, 8) for n in (64, 6400))
+    assert large == 10_000 * small
+    widest = 4 * 8 * 64 * 64  # the first level's 8 channels, which the last one needs again
+    assert 2 * widest < small < 100 * widest
+    assert not any(module._forward_hooks for module in network.modules())
