@@ -239,7 +239,7 @@ def test_an_output_that_is_not_finite_stops_with_its_place() -> None:
         run(task_of(layout), ArraySource(values, grid_of((20, 20))), Broken())
 
 
-def lattice_of():  # type: ignore[no-untyped-def]  # noqa: ANN201
+def lattice_of():  # type: ignore[no-untyped-def]
     from tiling import Lattice
 
     return Lattice.of((20, 20), (8, 8), (6, 6))
