@@ -51,7 +51,7 @@ class _Look:
 
     @property
     def compression(self) -> dict[str, str]:
-        """Creation options: a predictor suits smooth values and harms labels; level 9, ZSTD's own, takes twice as long."""
+        """Creation options: predictors suit smooth values, not labels; level 9, the default, takes twice as long."""
         smooth = self.overviews == "AVERAGE"
         return {"COMPRESS": _codec(), "LEVEL": "6", "PREDICTOR": "STANDARD" if smooth else "NO"}
 
