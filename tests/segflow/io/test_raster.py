@@ -114,7 +114,12 @@ def test_the_source_is_a_source_and_its_spec_travels(tiled: Path) -> None:
     assert again == spec
     with open_raster(again) as source:
         assert isinstance(source, Source)
-        assert (source.name, source.channels, source.dtype, source.unit_shape) == ("scene", 2, np.dtype("uint16"), (16, 32))
+        assert (source.name, source.channels, source.dtype, source.unit_shape) == (
+            "scene",
+            2,
+            np.dtype("uint16"),
+            (16, 32),
+        )
         assert source.wanted(Box((0, 0), (3, 3))) is None
         with pytest.raises(ValueError, match="leaves the raster"):
             source.read(Box((0, 0), (71, 5)))
