@@ -121,7 +121,7 @@ class ScenePlan:
             "region": layout["region"],
             "task": plain["task"],
             "forward": {k: v for k, v in plain["forward"].items() if k != "batch" or self.forward.device != "cpu"},
-            "facts": {k: v for k, v in self.facts.items() if k != "batch"},
+            "facts": self.facts,
             "probe": self.probe,
             "weights": self.weights_sha256,
             "classes": plain["card"]["classes"],

@@ -12,6 +12,7 @@ from pipelines.export import reader_of
 from pipelines.plan import ScenePlan
 from pipelines.predict import Workshop
 from segflow.io.opening import open_source
+from segflow.io.raster import RasterSource
 from segflow.io.slices import middle_slices
 from segflow.io.source import Source
 from segflow.io.staging import Staging
@@ -19,6 +20,7 @@ from segflow.report import Preview, stretch, thinning
 from tiling import Box
 
 _VOLUME_PX = 512
+_BAND_CELLS = 1 << 24
 _PLANES = (
     ("Axial", "the patient's right is on the left"),
     ("Coronal", "the patient's right is on the left"),
@@ -32,7 +34,7 @@ def previews(plan: ScenePlan, workshop: Workshop) -> list[Preview]:
     source = open_source(plan.spec)
     reference = None if plan.reference is None else open_source(plan.reference.spec)
     try:
-        if plan.grid.kind == "raster":
+        if isinstance(source, RasterSource):
             return [_overview(plan, source, labels, reference)]
         return _slices(plan, source, labels, reference)
     finally:
@@ -42,28 +44,34 @@ def previews(plan: ScenePlan, workshop: Workshop) -> list[Preview]:
 
 
 def _overview(
-    plan: ScenePlan, source: Source, labels: Callable[[Box], NDArray[Any]], reference: Source | None
+    plan: ScenePlan, source: RasterSource, labels: Callable[[Box], NDArray[Any]], reference: Source | None
 ) -> Preview:
-    """Take every n-th cell of every n-th row; a row is in memory at a time."""
+    """Take about every n-th cell, from overviews where the file has them, else row by row in little memory."""
     region = plan.region
-    height, width = region.shape
-    step = thinning((height, width))
-    values, valid, shown, truth = [], [], [], []
-    for row in range(step // 2, height, step):
-        box = region.replace_axis(0, region.start[0] + row, region.start[0] + row + 1)
-        pixels = source.read(box)
-        values.append(pixels.values[:, 0, step // 2 :: step])
-        valid.append(pixels.valid[0, step // 2 :: step])
-        shown.append(labels(Box((row, 0), (row + 1, width)))[0, step // 2 :: step])
-        if reference is not None and plan.reference is not None:
-            truth.append(_truth(plan, reference, box)[0, step // 2 :: step])
-    mask = np.stack(valid)
-    image = np.stack(values, axis=1)
-    colour = image[list(_rgb(plan.card.channels))]
+    step = thinning((region.shape[0], region.shape[1]))
+    pixels = source.decimated(region, step)
+    height, width = pixels.valid.shape
+    every = Box.whole(region.shape)
+    shown = _thinned(labels, every, step, (height, width))
+    truth = None
+    if reference is not None:
+        truth = _thinned(lambda box: _truth(plan, reference, box), region, step, (height, width))
     note = f"every {step}th cell" if step > 1 else "every cell"
-    return Preview(
-        "Overview", stretch(colour, mask), np.stack(shown), mask, np.stack(truth) if truth else None, note=note
-    )
+    colours = pixels.values[list(_rgb(plan.card.channels))]
+    return Preview("Overview", stretch(colours, pixels.valid), shown, pixels.valid, truth, note=note)
+
+
+def _thinned(read: Callable[[Box], NDArray[Any]], box: Box, step: int, shape: tuple[int, int]) -> NDArray[Any]:
+    """Take the middle cell of every `step` x `step` cells of a box; bands of rows are in memory, one at a time."""
+    middle = min(step // 2, box.shape[0] - 1), min(step // 2, box.shape[1] - 1)
+    lines = max(1, _BAND_CELLS // (step * box.shape[1]))
+    parts = []
+    for first in range(0, shape[0], lines):
+        start = box.start[0] + first * step
+        stop = min(box.start[0] + (first + lines) * step, box.stop[0])
+        part = read(box.replace_axis(0, start, stop))[middle[0] :: step, middle[1] :: step]
+        parts.append(part[: shape[0] - first, : shape[1]])
+    return np.concatenate(parts)
 
 
 def _rgb(channels: tuple[str, ...]) -> tuple[int, ...]:

@@ -127,12 +127,20 @@ class RasterSource:
         hard |= soft
         return Pixels(values, np.logical_not(hard, out=hard))
 
-    def decimated(self, shape: tuple[int, int]) -> Pixels:
-        """Read the whole raster onto a small shape by the nearest cell, for pictures; overviews are used.
+    def decimated(self, box: Box, step: int) -> Pixels:
+        """Read about every `step`-th cell of a box on both axes, for pictures; the file's overviews are used.
 
-        With `collar`, the collar is looked for among the cells of the small shape.
+        Args:
+            box: cells of the raster.
+            step: 1 or more; a rest of less than a step at the far ends is left out.
+
+        Returns:
+            ``box.shape // step`` cells, at least one on each axis. With `collar`, the collar is looked for among them.
         """
-        values, hard, soft = self._judged(Box.whole(self._grid.shape), shape)
+        shape = tuple(max(1, n // step) for n in box.shape)
+        spans = zip(box.start, shape, box.stop, strict=True)
+        trimmed = Box(box.start, tuple(min(a + n * step, stop) for a, n, stop in spans))
+        values, hard, soft = self._judged(trimmed, (shape[0], shape[1]))
         if self._spec.collar:
             soft &= collar_runs([hard | soft], shape[1]).inside(Box.whole(shape))
         return Pixels(values, ~(hard | soft))

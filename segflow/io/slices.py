@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from segflow.grid import Grid
 from segflow.io.orientation import axis_map
-from segflow.io.volume import VolumeSpec, open_volume
 from tiling.box import Box
 
 Slices = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -51,27 +50,3 @@ def middle_slices(read: Callable[[Box], NDArray[Any]], grid: Grid, max_px: int |
         pictures.append(np.ascontiguousarray(plane[np.ix_(rows, columns)][::-1, ::-1].T))
     axial, coronal, sagittal = pictures
     return axial, coronal, sagittal
-
-
-def slices(spec: VolumeSpec, max_px: int) -> Slices:
-    """Return the middle slices of a volume's first channel as uint8 pictures, stretched from 1 % to 99 %.
-
-    See `middle_slices` for how they are turned. What is not finite is black.
-
-    Raises:
-        InputError: a file is broken.
-    """
-    source = open_volume(spec)
-    try:
-        axial, coronal, sagittal = middle_slices(lambda box: source.read(box).values[0], source.grid, max_px)
-    finally:
-        source.close()
-    every = np.concatenate([picture.ravel() for picture in (axial, coronal, sagittal)]).astype(np.float64)
-    every = every[np.isfinite(every)]
-    low, high = np.percentile(every, (1, 99)) if every.size else (0.0, 1.0)
-    return _stretched(axial, low, high), _stretched(coronal, low, high), _stretched(sagittal, low, high)
-
-
-def _stretched(picture: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    share = (np.nan_to_num(picture.astype(np.float64), nan=low, posinf=high, neginf=low) - low) / max(high - low, 1e-12)
-    return np.asarray(np.round(np.clip(share, 0.0, 1.0) * 255.0), dtype=np.uint8)

@@ -1,7 +1,7 @@
 """Scores to JSON, CSV, Markdown, HTML and plain text. Nothing here reads a scene or runs a network."""
 
 from segflow.report.pooling import run_report
-from segflow.report.preview import LONGEST_PX, Preview, stretch, thinning, volume_previews
+from segflow.report.preview import LONGEST_PX, Preview, stretch, thinning
 from segflow.report.schema import (
     FileFacts,
     GridReport,
@@ -37,7 +37,6 @@ __all__ = [
     "summary",
     "thinning",
     "to_json",
-    "volume_previews",
     "write_run_report",
     "write_scene_report",
 ]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,73 +102,3 @@ def stretch(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDA
         stretched = np.clip((numbers[channel, good] - low) * scale, 0, 255)
         image[good, channel] = np.rint(stretched).astype(np.uint8) if scale else 128
     return image
-
-
-_PLANES: tuple[tuple[Literal["Axial", "Coronal", "Sagittal"], int], ...] = (
-    ("Axial", 2),
-    ("Coronal", 1),
-    ("Sagittal", 0),
-)
-
-
-def volume_previews(
-    image: NDArray[Any],
-    labels: NDArray[Any] | None,
-    *,
-    valid: NDArray[np.bool_] | None = None,
-    reference: NDArray[Any] | None = None,
-    spacing: Sequence[float] = (1.0, 1.0, 1.0),
-    background: int = 0,
-) -> list[Preview]:
-    """Return three orthogonal slices through the middle of what was labelled, shown as radiologists do.
-
-    Axial and coronal slices have the patient's right at the picture's left; superior (axial: anterior) is up.
-
-    Args:
-        image: (x, y, z) in RAS orientation, one channel.
-        labels: (x, y, z) class ids, or None.
-        valid: (x, y, z) bool, True = valid.
-        reference: (x, y, z) ids, or None.
-        spacing: millimetres on x, y, z.
-        background: the class that does not attract the slices.
-    """
-    grey = stretch(image.reshape(1, image.shape[0], -1))[..., 0].reshape(image.shape)
-    place = _middle(labels, background, image.shape)
-    previews = []
-    for name, axis in _PLANES:
-        at = place[axis]
-
-        def plane(array: NDArray[Any] | None, axis: int = axis, at: int = at) -> NDArray[Any] | None:
-            return None if array is None else np.take(array, at, axis=axis).T[::-1, _columns(axis)]
-
-        across, up = (i for i in range(3) if i != axis)
-        shown = plane(grey)
-        previews.append(
-            Preview(
-                f"{name}, {'xyz'[axis]} = {at}",
-                np.repeat(shown[..., None], 3, axis=2) if shown is not None else np.zeros((1, 1, 3), np.uint8),
-                plane(labels),
-                plane(valid),
-                plane(reference),
-                aspect=float(spacing[up]) / float(spacing[across]),
-                note="Anterior at the right" if axis == 0 else "The patient's right is at the left",
-            )
-        )
-    return previews
-
-
-def _columns(axis: int) -> slice:
-    """Return the order of columns: x is turned so that the patient's right is at the left; y is not."""
-    return slice(None) if axis == 0 else slice(None, None, -1)
-
-
-def _middle(labels: NDArray[Any] | None, background: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the index in the middle of the labelled part, axis by axis, or of the volume."""
-    if labels is None:
-        return tuple(n // 2 for n in shape)
-    marked = labels != background
-    middle = []
-    for axis, n in enumerate(shape):
-        sums = np.cumsum(marked.sum(axis=tuple(i for i in range(3) if i != axis)))
-        middle.append(int(np.searchsorted(sums, sums[-1] / 2)) if sums[-1] else n // 2)
-    return tuple(middle)

@@ -27,7 +27,6 @@ from segflow.errors import InputError
 from segflow.grid import Grid
 from segflow.io.aoi import aoi_of
 from segflow.io.mask import nodata_range
-from segflow.io.overview import overview
 from segflow.io.raster import RasterSpec, open_raster
 from tiling.box import Box
 
@@ -183,7 +182,7 @@ def test_the_collar_is_the_nodata_that_hangs_on_the_border(
     top, left = data.draw(st.integers(0, 11)), data.draw(st.integers(0, 14))
     with open_raster(RasterSpec(str(path), collar=True)) as source:
         np.testing.assert_array_equal(source.read(Box((top, left), SHAPE)).valid, truth[top:, left:])
-        np.testing.assert_array_equal(source.decimated(SHAPE).valid, truth)
+        np.testing.assert_array_equal(source.decimated(Box.whole(SHAPE), 1).valid, truth)
 
 
 def test_the_collar_of_a_large_raster_is_found_across_strips(write_raster: WriteRaster) -> None:
@@ -299,35 +298,18 @@ def test_areas_that_cannot_be_used_are_refused(write_raster: WriteRaster, tmp_pa
         assert name in caught.value.found
 
 
-def test_a_picture_is_small_stretched_over_its_whole_and_blank_where_invalid(write_raster: WriteRaster) -> None:
-    ramp = np.broadcast_to(np.linspace(100, 1000, 300), (200, 300))
-    values = np.stack([ramp, ramp[::-1], ramp * 2]).astype(np.uint16)
-    values[:, :50] = 0
-    picture, valid = overview(RasterSpec(str(write_raster(values, nodata=0))), max_px=100)
-    assert (picture.shape, picture.dtype, valid.shape) == ((3, 67, 100), np.uint8, (67, 100))
-    assert not valid[:16].any()
-    assert valid[17:].all()
-    assert (picture[:, :16] == 0).all()
-    assert picture[0, 30, 0] == 0
-    assert picture[0, 30, -1] == 255
-    assert abs(int(picture[2, 30, 50]) - 128) < 5
-
-
-def test_a_picture_of_a_palette_has_its_colours(write_raster: WriteRaster) -> None:
-    values = np.zeros((1, 30, 40), dtype=np.uint8)
-    values[:, :, 20:] = 2
-    path = write_raster(values, colormap={0: (10, 20, 30, 255), 2: (200, 100, 50, 255)}, photometric="palette")
-    picture, valid = overview(RasterSpec(str(path)), max_px=20)
-    assert picture.shape == (3, 15, 20)
-    assert valid.all()
-    assert picture[:, 0, 0].tolist() == [10, 20, 30]
-    assert picture[:, -1, -1].tolist() == [200, 100, 50]
-
-
-def test_a_picture_of_two_bands_is_grey_and_of_float_ignores_nan(write_raster: WriteRaster) -> None:
-    values = np.random.default_rng(0).random((2, 20, 30)).astype(np.float32)
-    values[0, :5] = np.nan
-    picture, valid = overview(RasterSpec(str(write_raster(values))))
-    assert picture.shape == (1, 20, 30)
-    assert not valid[:5].any()
-    assert picture[0, 5:].std() > 40
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 9), st.data())
+def test_a_decimated_read_takes_the_middle_cell_of_every_step(
+    write_raster: WriteRaster, step: int, data: st.DataObject
+) -> None:
+    values = np.arange(1, 61 * 47 + 1, dtype=np.uint16).reshape(1, 61, 47)
+    values[0, 10:20] = 0
+    top, left = data.draw(st.integers(0, 30)), data.draw(st.integers(0, 20))
+    box = Box((top, left), (61, 47))
+    with open_raster(RasterSpec(str(write_raster(values, nodata=0)))) as source:
+        made = source.decimated(box, step)
+    rows, columns = (n // step for n in box.shape)
+    expected = values[0, top + step // 2 :: step, left + step // 2 :: step][:rows, :columns]
+    np.testing.assert_array_equal(made.values[0], expected)
+    np.testing.assert_array_equal(made.valid, expected != 0)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segflow.report import Preview, stretch, thinning, volume_previews
+from segflow.report import Preview, stretch, thinning
 from segflow.report.images import Panel, figures
 from segflow.report.schema import ClassReport
 
@@ -107,28 +107,3 @@ def test_stretching_ignores_what_is_not_valid():
     spoilt[0, 0] = -9999
     np.testing.assert_array_equal(stretch(spoilt, valid), stretch(values, valid))
     assert (stretch(np.full((3, 4, 4), 9, np.uint8)) == 128).all()
-
-
-def test_slices_show_the_patients_right_at_the_left_and_up_as_up():
-    image = np.zeros((5, 6, 7), np.float32)
-    labels = np.zeros((5, 6, 7), np.uint8)
-    labels[2, 3, 3] = 1
-    right, front, top = labels.copy(), labels.copy(), labels.copy()
-    right[4, 3, 3], front[2, 5, 3], top[2, 3, 6] = 7, 7, 7
-    spacing = (1.0, 2.0, 3.0)
-
-    def place(volume: np.ndarray, view: int) -> list[int]:
-        return np.argwhere(volume_previews(image, volume, spacing=spacing)[view].labels == 7)[0].tolist()
-
-    axial, coronal, sagittal = volume_previews(image, labels, spacing=spacing)
-    assert [v.title.split(",")[0] for v in (axial, coronal, sagittal)] == ["Axial", "Coronal", "Sagittal"]
-    assert [v.labels.shape for v in (axial, coronal, sagittal)] == [(6, 5), (7, 5), (7, 6)]
-    assert [v.aspect for v in (axial, coronal, sagittal)] == [2.0, 3.0, 1.5]
-    mark = 1
-    assert (axial.labels == mark).sum() == (coronal.labels == mark).sum() == (sagittal.labels == mark).sum() == 1
-    assert place(np.where(right == 7, 7, labels), 0)[1] == 0
-    assert place(np.where(right == 7, 7, labels), 1)[1] == 0
-    assert place(np.where(front == 7, 7, labels), 0)[0] == 0
-    assert place(np.where(front == 7, 7, labels), 2)[1] == 5
-    assert place(np.where(top == 7, 7, labels), 1)[0] == 0
-    assert place(np.where(top == 7, 7, labels), 2)[0] == 0
