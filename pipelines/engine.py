@@ -9,11 +9,15 @@ from time import perf_counter
 import numpy as np
 import psutil
 
+from pipelines.memory import allowance, shown
 from segflow.backends import Forward, ForwardSettings, load_forward, probe, resolve_settings
-from segflow.errors import RecipeError
+from segflow.errors import PlanError, RecipeError
 from segflow.models.model import Model, load_model
 from segflow.patches import patch_of
 from segflow.recipe import Recipe
+
+_ESTIMATE = {"torch": 1.0, "openvino": 0.4}
+"""Share of the estimate of `activation_bytes` that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,12 @@ def settle(recipe: Recipe) -> Engine:
 
     Raises:
         RecipeError, ModelError: what is asked for does not exist here.
+        PlanError: so many patches of that size do not fit in memory.
     """
     model = model_of(recipe)
     patch = patch_of(model.card, recipe.tiling)
     settings = resolve_settings(recipe.compute, recipe.tiling.batch, patch)
+    _require_room(recipe, model, settings)
     forward = load_forward(model, settings)
     found = probe(forward, model.card, patch)
     blank = np.zeros((len(model.card.channels), *patch), np.float32)
@@ -85,3 +91,22 @@ def settle(recipe: Recipe) -> Engine:
         psutil.Process().memory_info().rss,
         seconds,
     )
+
+
+def _require_room(recipe: Recipe, model: Model, settings: ForwardSettings) -> None:
+    """Refuse patches that memory cannot hold before one of them is run."""
+    if settings.device != "cpu":
+        return
+    from segflow.backends.network import activation_bytes
+
+    card = model.card
+    held = psutil.Process().memory_info().rss
+    each = activation_bytes(model.network(), settings.patch, len(card.channels), card.stride)
+    need = held + int(_ESTIMATE[settings.backend] * each * settings.batch)
+    allowed = allowance(recipe.compute.memory, held)
+    if need > allowed:
+        raise PlanError(
+            f"{settings.batch} patches of {list(settings.patch)} in flight need about {shown(need)}",
+            f"at most {shown(allowed)}",
+            "lower tiling.patch or tiling.batch, or raise compute.memory",
+        )

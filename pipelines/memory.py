@@ -20,9 +20,17 @@ def bytes_of(size: str) -> int:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS[match[2]])
 
 
-def allowance(size: str | None) -> int:
-    """Return the bytes that a run may use: what the user says, or four fifths of what machine and cgroup leave."""
-    return bytes_of(size) if size is not None else int(_SHARE * min(psutil.virtual_memory().available, _cgroup_room()))
+def allowance(size: str | None, held_bytes: int) -> int:
+    """Return the bytes that a run may use in all.
+
+    Args:
+        size: what the user says, such as "8 GiB"; None for what this process holds already and four fifths of what
+            machine and cgroup leave.
+        held_bytes: what this process holds already.
+    """
+    if size is not None:
+        return bytes_of(size)
+    return held_bytes + int(_SHARE * min(psutil.virtual_memory().available, _cgroup_room()))
 
 
 def _cgroup_room() -> int:

@@ -182,7 +182,7 @@ def _layout(recipe: Recipe, source: Source, engine: Engine, region: Box) -> Layo
         recipe.tiling.block,
         recipe.compute.workers,
         lambda layout: _demand(layout, source, engine, recipe),
-        allowance(recipe.compute.memory) + engine.base_bytes,
+        allowance(recipe.compute.memory, engine.base_bytes),
     )
 
 
