@@ -112,8 +112,29 @@ def resample(
     return values, valid, labels.numpy()
 
 
+def draw_softness(rng: np.random.Generator, augment: Augment) -> float:
+    """Draw the sigma, in cells, by which a volume is blurred together with its labels; 0 for none."""
+    return float(rng.uniform(0.4, 2.0)) if augment == "volume" and rng.random() < 0.5 else 0.0
+
+
+def soften_labels(labels: NDArray[np.int64], sigma: float, classes: int) -> NDArray[np.int64]:
+    """Give each cell the class that has the largest share around it, under a Gaussian of sigma cells.
+
+    A volume that is coarser, or an average of many, is labelled so: by the class of which there is most. Cells that
+    are ignored stay so. Ties go to the lowest class.
+    """
+    shares = torch.from_numpy(np.stack([labels == channel for channel in range(classes)]).astype(np.float32))
+    best: NDArray[np.int64] = blur(shares, sigma).argmax(0).numpy()
+    return np.where(labels == IGNORED, IGNORED, best)
+
+
 def change_values(
-    values: Tensor, valid: Tensor, statistics: Statistics, augment: Augment, rng: np.random.Generator
+    values: Tensor,
+    valid: Tensor,
+    statistics: Statistics,
+    augment: Augment,
+    rng: np.random.Generator,
+    sigma: float = 0.0,
 ) -> Tensor:
     """Normalise a patch and change its values at random.
 
@@ -124,6 +145,7 @@ def change_values(
         augment: "aerial": contrast, brightness, colour, blur, noise; "volume": contrast curve, bias field, blur,
             noise; the scene's statistics follow the curve, as they would for a whole scene of that contrast.
         rng: decides all.
+        sigma: for "volume", the blur (see `draw_softness`).
     """
     mean, deviation = torch.from_numpy(statistics.mean.copy()), torch.from_numpy(statistics.deviation.copy())
     if augment == "volume":
@@ -132,8 +154,9 @@ def change_values(
     values = (values - mean.view(wide)) / deviation.view(wide)
     if augment == "aerial":
         values = _change_colour(values, rng)
+        sigma = float(rng.uniform(0.3, 1.2)) if rng.random() < 0.3 else 0.0
     if augment != "none":
-        values = _blur_and_noise(values, rng)
+        values = _add_noise(blur(values, sigma) if sigma else values, rng)
     return torch.where(valid, values, torch.zeros(()))
 
 
@@ -190,9 +213,7 @@ def _bias_field(shape: tuple[int, ...], rng: np.random.Generator) -> Tensor:
     return functional.interpolate(coarse, size=shape, mode=mode, align_corners=True)[0, 0].exp()
 
 
-def _blur_and_noise(values: Tensor, rng: np.random.Generator) -> Tensor:
-    if rng.random() < 0.3:
-        values = blur(values, float(rng.uniform(0.3, 1.2)))
+def _add_noise(values: Tensor, rng: np.random.Generator) -> Tensor:
     if rng.random() < 0.3:
         amount = float(rng.uniform(0.0, 0.2))
         values = values + amount * torch.from_numpy(rng.standard_normal(tuple(values.shape), np.float32))

@@ -10,7 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from segflow.training.augment import Augment, change_values, draw_matrix, reach_of, resample
+from segflow.training.augment import (
+    Augment,
+    change_values,
+    draw_matrix,
+    draw_softness,
+    reach_of,
+    resample,
+    soften_labels,
+)
 from segflow.training.sampling import Sampler, Statistics
 
 
@@ -72,4 +80,8 @@ class Batches:
         moved = np.asarray(cell) + matrix @ (rng.uniform(-0.4, 0.4, len(self.patch)) * np.asarray(self.patch))
         window = self.sampler.read(number, box, tuple(float(i) for i in moved), reach_of(matrix, self.patch))
         values, valid, labels = resample(window, matrix, self.patch)
-        return change_values(values, valid, self.statistics[number], self.augment, rng), torch.from_numpy(labels)
+        sigma = draw_softness(rng, self.augment)
+        if sigma:
+            labels = soften_labels(labels, sigma, len(self.sampler.frequency))
+        changed = change_values(values, valid, self.statistics[number], self.augment, rng, sigma)
+        return changed, torch.from_numpy(labels)

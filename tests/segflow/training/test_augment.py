@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from segflow.training.augment import blur, change_values, draw_matrix, reach_of, resample
+from segflow.training.augment import blur, change_values, draw_matrix, reach_of, resample, soften_labels
 from segflow.training.sampling import Statistics, Window
 from tiling.box import Box
 
@@ -96,6 +96,25 @@ def test_blur_equals_scipys(sigma: float) -> None:
     values = np.random.default_rng(0).normal(size=(1, 20, 17)).astype(np.float32)
     expected = gaussian_filter(values[0], sigma, mode="nearest", truncate=max(int(3 * sigma + 0.5), 1) / sigma)
     assert np.allclose(blur(torch.from_numpy(values), sigma)[0].numpy(), expected, atol=1e-5)
+
+
+def test_labels_of_a_blurred_volume_are_those_of_the_largest_share_as_scipy_has_them() -> None:
+    labels = np.random.default_rng(0).integers(0, 3, (12, 10, 11)).astype(np.int64)
+    shares = np.stack(
+        [gaussian_filter((labels == c).astype(np.float64), 1.0, mode="nearest", truncate=3) for c in range(3)]
+    )
+    ordered = np.sort(shares, axis=0)
+    clear = ordered[-1] - ordered[-2] > 1e-5
+    assert np.array_equal(soften_labels(labels, 1.0, 3)[clear], shares.argmax(0)[clear])
+
+
+def test_a_thin_gap_closes_under_blur_and_ignored_cells_stay_ignored() -> None:
+    labels = np.ones((9, 9, 9), np.int64)
+    labels[4] = 0
+    labels[:, :, 0] = -1
+    soft = soften_labels(labels, 1.5, 2)
+    assert (soft[:, :, 1:] == 1).all()
+    assert (soft[:, :, 0] == -1).all()
 
 
 def test_changes_repeat_with_their_seed_and_differ_without() -> None:
