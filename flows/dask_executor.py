@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
 
-from distributed import Client, Future, LocalCluster, get_worker
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster, get_worker, wait
 
 from pipelines.journal import ChunkRecord
 from pipelines.plan import ScenePlan, read_plan
 from pipelines.predict import BlockJob, Executor, Workshop, run_block
 from segflow.backends import Forward, ForwardSettings, load_forward, probe
-from segflow.errors import ModelError
+from segflow.errors import ModelError, SegflowError
 from segflow.models.model import Model
+
+_NEVER = logging.CRITICAL + 1
+for _name in ("distributed", "distributed.client", "distributed.gc"):
+    logging.getLogger(_name).setLevel(_NEVER)  # importing distributed has just made them talk
 
 AHEAD = 2
 """Blocks submitted per thread, so that no worker waits for the driver."""
 
+_PATIENCE_SECONDS = 60.0
+"""How long a scene that failed waits for the chunks that other workers are making."""
+
 
 @contextmanager
 def cluster(workers: int) -> Iterator[Executor]:
-    """Start worker processes on this machine and give the executor that uses them; they end with the block."""
+    """Start worker processes on this machine and give the executor that uses them; they end with the block.
+
+    They listen on 127.0.0.1 only, open no dashboard, and say nothing: what goes wrong in them is raised here.
+    """
+    # Without routes nothing is served by HTTP; on port 0 two runs do not meet on 8787.
+    routes: dict[str, Any] = {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")}
     with (
+        dask.config.set(routes),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             memory_limit=0,
+            silence_logs=_NEVER,
         ) as local,
         Client(local) as client,
     ):
@@ -47,50 +64,84 @@ class DaskExecutor:
         self._client = client
 
     def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
-        """Submit a bounded number of blocks and yield chunks as they are stored, block by block as they end."""
-        inbox: SimpleQueue[ChunkRecord | Future] = SimpleQueue()
+        """Submit a bounded number of blocks and yield chunks as they are stored, block by block as they end.
+
+        Raises:
+            SegflowError: what a worker raised, or that workers died again and again on one block.
+        """
+        inbox: SimpleQueue[bytes | Future] = SimpleQueue()
         topic = f"segflow-{uuid4().hex}"
+        halt = workshop.folder / f"halt-{topic}"
         waiting = iter(jobs)
-        room = AHEAD * sum(self._client.nthreads().values())
-        pending: set[str] = set()
+        pending: dict[str, Future] = {}
         seen: set[tuple[tuple[int, ...], int]] = set()
 
         def submit() -> None:
             job = next(waiting, None)
-            if job is None:
-                return
-            future = self._client.submit(_work, workshop, job, topic, pure=False)
-            pending.add(future.key)
-            future.add_done_callback(inbox.put)
+            if job is not None:
+                future = self._client.submit(_work, workshop, job, topic, halt, pure=False)
+                pending[future.key] = future
+                future.add_done_callback(inbox.put)
 
         self._client.subscribe_topic(topic, lambda event: inbox.put(event[1]))
         try:
-            for _ in range(room):
+            for _ in range(AHEAD * sum(self._client.nthreads().values())):
                 submit()
             while pending:
                 told = inbox.get()
-                records = [told]
                 if isinstance(told, Future):
-                    records = told.result()
-                    pending.discard(told.key)
+                    records = _result(told)
+                    del pending[told.key]
                     submit()
+                else:
+                    records = [pickle.loads(told)]
                 for record in records:
                     if (record.block, record.number) not in seen:
                         seen.add((record.block, record.number))
                         yield record
+        except BaseException as error:
+            _halt(halt, pending, _PATIENCE_SECONDS if isinstance(error, Exception) else 0.0)
+            raise
         finally:
             self._client.unsubscribe_topic(topic)
 
 
-def _work(workshop: Workshop, job: BlockJob, topic: str) -> list[ChunkRecord]:
+def _result(future: Future) -> list[ChunkRecord]:
+    try:
+        records: list[ChunkRecord] = future.result()
+    except KilledWorker as error:
+        raise SegflowError(
+            f"a worker died again and again: {error}",
+            "workers that live; the system ends those that take too much memory",
+            "lower compute.workers or tiling.batch, set compute.memory; the same command goes on from here",
+        ) from error
+    return records
+
+
+def _halt(flag: Path, pending: dict[str, Future], seconds: float) -> None:
+    """Have the workers stop at their next chunk, so that none writes into a scene that is given up."""
+    with suppress(OSError):
+        flag.touch()
+    if seconds:
+        with suppress(TimeoutError):
+            wait(list(pending.values()), timeout=seconds)
+    with suppress(OSError):
+        flag.unlink()
+
+
+def _work(workshop: Workshop, job: BlockJob, topic: str, halt: Path) -> list[ChunkRecord]:
     """Run a block on a worker; each chunk is told as soon as it is stored."""
+    records: list[ChunkRecord] = []
+    if halt.exists():
+        return records
     worker: Any = get_worker()
     plan = _plan(workshop.plan, workshop.plan.stat().st_mtime_ns)
     forward = _forward(plan.card.model_dump_json(), plan.weights, plan.forward, plan.probe)
-    records = []
     for record in run_block(workshop, plan, job, forward):
-        worker.log_event(topic, record)
+        worker.log_event(topic, pickle.dumps(record))
         records.append(record)
+        if halt.exists():
+            break
     return records
 
 

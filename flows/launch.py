@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 from pipelines.events import Listener
+from pipelines.journal import ChunkRecord
+from pipelines.plan import ScenePlan
+from pipelines.predict import BlockJob, Executor, Workshop
 from pipelines.prepare import Selection
 from pipelines.run import Outcome, Stages, run
 from segflow.recipe import Recipe
@@ -28,10 +34,19 @@ def with_workers(
     stages = stages or Stages()
     if recipe.compute.workers == 1:
         return run(recipe, selection, force=force, listener=listener, stages=stages)
-    from flows.dask_executor import cluster
+    with ExitStack() as stack:
 
-    with cluster(recipe.compute.workers) as executor:
-        return run(recipe, selection, force=force, listener=listener, executor=lambda _: executor, stages=stages)
+        @cache
+        def workers() -> Executor:
+            from flows.dask_executor import cluster
+
+            return stack.enter_context(cluster(recipe.compute.workers))
+
+        def later(workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
+            """Start the workers when the first scene needs them."""
+            return workers()(workshop, plan, jobs) if jobs else iter(())
+
+        return run(recipe, selection, force=force, listener=listener, executor=lambda _: later, stages=stages)
 
 
 def prefect_configured() -> bool:

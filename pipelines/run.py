@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from pipelines.engine import Engine, settle
+from pipelines.engine import Engine, model_of, settle
 from pipelines.events import ChunkDone, Listener, SceneEnded, SceneStarted
 from pipelines.export import export
 from pipelines.journal import ChunkRecord, Totals
@@ -82,20 +82,12 @@ def run(
     Raises:
         SegflowError: the run as a whole cannot be: the recipe, the model, the output folder.
     """
-    engine = settle(recipe)
-    try:
-        scenes = find_scenes(recipe, engine.model.card, selection.limit)
-        folder = recipe.folder
-        existed = folder.is_dir()
-        try:
-            with locked(folder / HIDDEN / "lock"):
-                one = _Run(recipe, selection, engine, folder, executor(engine), stages, listener, force)
-                states = [one.scene(item, number, len(scenes)) for number, item in enumerate(scenes, 1)]
-                return _publish(recipe, folder, states)
-        finally:
-            _tidy(folder, existed)
-    finally:
-        engine.close()
+    scenes = find_scenes(recipe, model_of(recipe).card, selection.limit)
+    folder = recipe.folder
+    with _workplace(folder), closing(settle(recipe)) as engine:
+        one = _Run(recipe, selection, engine, folder, executor(engine), stages, listener, force)
+        states = [one.scene(item, number, len(scenes)) for number, item in enumerate(scenes, 1)]
+        return _publish(recipe, folder, states)
 
 
 def _publish(recipe: Recipe, folder: Path, states: list[SceneState]) -> Outcome:
@@ -106,14 +98,22 @@ def _publish(recipe: Recipe, folder: Path, states: list[SceneState]) -> Outcome:
     return Outcome(folder, write_run_report(folder, recipe.name, states))
 
 
-def _tidy(folder: Path, existed: bool) -> None:
-    """Remove the hidden folder unless a scene in it can be resumed, and an output folder that we made in vain."""
+@contextmanager
+def _workplace(folder: Path) -> Iterator[None]:
+    """Hold an output folder; what was made of it in vain goes again, unless a scene in it can be resumed."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     hidden = folder / HIDDEN
-    if hidden.is_dir() and not any(path.is_dir() for path in hidden.iterdir()):
-        shutil.rmtree(hidden, ignore_errors=True)
-    if not existed:
+    try:
+        with locked(hidden / "lock"):
+            try:
+                yield
+            finally:
+                if not any(path.is_dir() for path in hidden.iterdir()):
+                    shutil.rmtree(hidden, ignore_errors=True)
+    finally:
         with suppress(OSError):
-            folder.rmdir()
+            for path in made:
+                path.rmdir()
 
 
 @dataclass(frozen=True, slots=True)

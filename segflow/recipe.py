@@ -187,9 +187,9 @@ class Recipe(_Part):
     )
     model: ModelChoice | None = Field(None, description="The network; needed by run and plan.")
     train: Train | None = Field(None, description="How a model is made; needed by train.")
-    tiling: Tiling = Field(default_factory=lambda: Tiling())
-    compute: Compute = Field(default_factory=lambda: Compute())
-    outputs: Outputs = Field(default_factory=lambda: Outputs())
+    tiling: Tiling = Field(default_factory=lambda: Tiling(), description="How the scene is cut and put together again.")
+    compute: Compute = Field(default_factory=lambda: Compute(), description="Where and with what it runs.")
+    outputs: Outputs = Field(default_factory=lambda: Outputs(), description="What is written, and where.")
     base: str = Field(".", exclude=True, description="Folder that relative paths start from; set by the reader.")
 
     @model_validator(mode="after")
@@ -222,9 +222,9 @@ def read_recipe(path: Path, settings: Mapping[str, Any] | None = None) -> Recipe
     """
     try:
         text = path.read_text()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
-            f"cannot read the recipe {path}: {error.strerror}",
+            f"cannot read the recipe {path}: {getattr(error, 'strerror', error)}",
             "a YAML file",
             "check the path; `segflow sample` writes recipes that run",
         ) from error

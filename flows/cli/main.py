@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
 
+from flows.cli.codes import DONE, REFUSED, STOPPED
 from segflow.errors import SegflowError
-
-DONE, SOME_FAILED, REFUSED, STOPPED = 0, 1, 2, 3
 
 _EPILOG = "Exit codes: 0 done; 1 some scenes failed; 2 wrong usage or nothing could be done; 3 stopped, resumable."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from flows.cli.codes import REFUSED
 from flows.cli.recipe import recipe_of
 from flows.launch import launch
 from pipelines.prepare import Selection
@@ -21,14 +22,13 @@ def main(options: argparse.Namespace) -> int:
         outcome = launch(recipe, selection, force=options.force, listener=listener, prefect=options.prefect)
     if options.json:
         sys.stdout.write(to_json(outcome.report) + "\n")
-    elif options.quiet == 0:
+    elif options.quiet == 0 and outcome.exit_code != REFUSED:
         scenes = outcome.report.scenes
         if len(scenes) == 1 and scenes[0].report is not None:
             sys.stdout.write(summary(scenes[0].report) + "\n")
         else:
             sys.stdout.write(run_summary(outcome.report) + "\n")
-        if outcome.exit_code != 2:
-            sys.stdout.write(f"\n{outcome.folder}/report.html\n")
+        sys.stdout.write(f"\n{outcome.folder}/report.html\n")
     if outcome.exit_code:
         for scene in outcome.report.scenes:
             if scene.error is not None:

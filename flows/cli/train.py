@@ -10,6 +10,7 @@ from time import monotonic
 
 from flows.cli.recipe import recipe_of
 from segflow.recipe import Recipe
+from segflow.report.numbers import seconds as duration
 
 
 def main(options: argparse.Namespace) -> int:
@@ -26,7 +27,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _report(recipe: Recipe, quiet: int) -> Callable[[int, float], None]:
-    """Return a listener that says a line now and then."""
+    """Return a listener that says a line now and then, and at the end; steps count from 0."""
     steps = recipe.train.steps if recipe.train is not None else 0
     every = max(1, steps // 50)
     began = monotonic()
@@ -34,10 +35,11 @@ def _report(recipe: Recipe, quiet: int) -> Callable[[int, float], None]:
 
     def report(step: int, loss: float) -> None:
         first[:] = first or [step]
-        if quiet or step % every:
+        done = step + 1
+        if quiet or (done % every and done != steps):
             return
-        left = (monotonic() - began) / (step - first[0] + 1) * (steps - step)
-        sys.stderr.write(f"step {step:,} of {steps:,}, loss {loss:.4f}, about {left / 60:.0f} min left\n")
+        left = (monotonic() - began) / (done - first[0]) * (steps - done)
+        sys.stderr.write(f"step {done:,} of {steps:,}, loss {loss:.4f}, about {duration(left)} left\n")
         sys.stderr.flush()
 
     return report

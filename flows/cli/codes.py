@@ -1,0 +1,3 @@
+"""Exit codes."""
+
+DONE, SOME_FAILED, REFUSED, STOPPED = 0, 1, 2, 3
