@@ -20,7 +20,7 @@ from segflow.report import Preview, stretch, thinning
 from tiling import Box
 
 _VOLUME_PX = 512
-_BAND_CELLS = 1 << 24
+_BAND_CELLS = 1 << 22
 _PLANES = (
     ("Axial", "the patient's right is on the left"),
     ("Coronal", "the patient's right is on the left"),
