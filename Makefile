@@ -30,7 +30,8 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/bench_tiling.py
+	$(BIN)/python benchmarks/backends.py
 
 clean:
 	rm -rf .venv demo out build *.egg-info
