@@ -153,6 +153,9 @@ class Train(_Part):
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay.")
     zoom: tuple[float, float] = Field((1.0, 1.0), description="Range of random magnification.")
     augment: Literal["none", "aerial", "volume"] = Field("none", description="Named set of augmentations.")
+    colour: float = Field(
+        1.0, ge=0, le=2, description="aerial: strength of the random changes of contrast, brightness and colour."
+    )
     fineness: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Scene's name to how many times finer its cells are than the other scenes'; zoom is relative to 1.",

@@ -135,6 +135,7 @@ def change_values(
     augment: Augment,
     rng: np.random.Generator,
     sigma: float = 0.0,
+    colour: float = 1.0,
 ) -> Tensor:
     """Normalise a patch and change its values at random.
 
@@ -146,6 +147,7 @@ def change_values(
             noise; the scene's statistics follow the curve, as they would for a whole scene of that contrast.
         rng: decides all.
         sigma: for "volume", the blur (see `draw_softness`).
+        colour: for "aerial", strength of the changes of contrast, brightness and colour.
     """
     mean, deviation = torch.from_numpy(statistics.mean.copy()), torch.from_numpy(statistics.deviation.copy())
     if augment == "volume":
@@ -153,21 +155,21 @@ def change_values(
     wide = (-1, *(1,) * (values.ndim - 1))
     values = (values - mean.view(wide)) / deviation.view(wide)
     if augment == "aerial":
-        values = _change_colour(values, rng)
+        values = _change_colour(values, colour, rng)
         sigma = float(rng.uniform(0.3, 1.2)) if rng.random() < 0.3 else 0.0
     if augment != "none":
         values = _add_noise(blur(values, sigma) if sigma else values, rng)
     return torch.where(valid, values, torch.zeros(()))
 
 
-def _change_colour(values: Tensor, rng: np.random.Generator) -> Tensor:
+def _change_colour(values: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     wide = (-1, *(1,) * (values.ndim - 1))
     count = values.shape[0]
     if count == 3 and rng.random() < 0.5:
         grey = values.mean(0, keepdim=True)
-        values = grey + (values - grey) * float(rng.uniform(0.5, 1.5))
-    gain = np.exp(rng.normal(0.0, 0.15) + rng.normal(0.0, 0.05, count)).astype(np.float32)
-    shift = (rng.normal(0.0, 0.2) + rng.normal(0.0, 0.08, count)).astype(np.float32)
+        values = grey + (values - grey) * float(rng.uniform(1 - 0.5 * strength, 1 + 0.5 * strength))
+    gain = np.exp(strength * (rng.normal(0.0, 0.15) + rng.normal(0.0, 0.05, count))).astype(np.float32)
+    shift = (strength * (rng.normal(0.0, 0.2) + rng.normal(0.0, 0.08, count))).astype(np.float32)
     return values * torch.from_numpy(gain).view(wide) + torch.from_numpy(shift).view(wide)
 
 

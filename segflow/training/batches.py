@@ -47,6 +47,7 @@ class Batches:
         augment: named set of changes.
         zoom: range of magnification.
         seed: of all that is random.
+        colour: strength of the changes of colour.
     """
 
     sampler: Sampler
@@ -56,6 +57,7 @@ class Batches:
     augment: Augment = "none"
     zoom: tuple[float, float] = (1.0, 1.0)
     seed: int = 0
+    colour: float = 1.0
 
     def make(self, step: int) -> Batch:
         """Make the batch of a step."""
@@ -83,5 +85,5 @@ class Batches:
         sigma = draw_softness(rng, self.augment)
         if sigma:
             labels = soften_labels(labels, sigma, len(self.sampler.frequency))
-        changed = change_values(values, valid, self.statistics[number], self.augment, rng, sigma)
+        changed = change_values(values, valid, self.statistics[number], self.augment, rng, sigma, self.colour)
         return changed, torch.from_numpy(labels)

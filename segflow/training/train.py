@@ -53,7 +53,9 @@ def train(recipe: Recipe, opener: Opener = open_pairs, report: Callable[[int, fl
     statistics = [scene_statistics(scene, card.normalisation, rng) for scene in learned.values()]
     index = index_of(recipe)
     sampler = Sampler(list(learned.values()), index, len(card.classes), plan.balance, plan.seed)
-    batches = Batches(sampler, tuple(statistics), plan.patch, plan.batch, plan.augment, plan.zoom, plan.seed)
+    batches = Batches(
+        sampler, tuple(statistics), plan.patch, plan.batch, plan.augment, plan.zoom, plan.seed, plan.colour
+    )
     torch.manual_seed(plan.seed)
     network = build(card.architecture, full_arguments(card))
     checkpoint = recipe.folder / ".training" / f"{plan.name}.ckpt"
