@@ -18,24 +18,40 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         OutputError: another run holds it, or the folder cannot be written.
     """
+    handle = _hold(path)
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _hold(path: Path) -> int:
+    """Open and lock the file; once more where the one who held it has just removed it."""
+    while True:
+        handle = _open(path)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(handle).st_ino == path.stat().st_ino:
+                return handle
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            os.close(handle)
+            raise OutputError(
+                f"another run is working in {path.parent.parent}",
+                "one run an output folder",
+                "wait for it to end, or choose another outputs.folder",
+            ) from error
+        os.close(handle)
+
+
+def _open(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise OutputError(
             f"cannot write to {path.parent.parent}: {error.strerror}",
             "an output folder that can be written",
             "choose another outputs.folder, or mend its permissions",
         ) from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutputError(
-                f"another run is working in {path.parent.parent}",
-                "one run an output folder",
-                "wait for it to end, or choose another outputs.folder",
-            ) from error
-        yield
-    finally:
-        os.close(handle)

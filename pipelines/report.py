@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from pipelines.journal import Totals
 from pipelines.plan import ScenePlan
 from pipelines.predict import Workshop, peak_rss_bytes
@@ -77,16 +75,23 @@ def file_facts(path: Path, folder: Path) -> FileFacts:
         )
 
 
+def published(scene: str, folder: Path) -> SceneReport | None:
+    """Return the report that a scene has in a folder; None where there is none that this version can read."""
+    try:
+        return from_json((folder / f"{scene}_report.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
 def finished(plan: ScenePlan, folder: Path) -> SceneReport | None:
     """Return the report of a scene that is done already: same fingerprint, and all its files as they were written."""
-    path = folder / f"{plan.scene}_report.json"
-    try:
-        found = from_json(path.read_text())
-        if found.run is None or found.run.fingerprint != plan.fingerprint:
-            return None
-        whole = all(file_facts(folder / item.name, folder) == item for item in found.outputs)
-    except (OSError, ValidationError, ValueError):
+    found = published(plan.scene, folder)
+    if found is None or found.run is None or found.run.fingerprint != plan.fingerprint:
         return None
+    try:
+        whole = all(file_facts(folder / item.name, folder) == item for item in found.outputs)
+    except OSError:
+        whole = False
     if not whole:
         _LOG.warning("%s: the outputs are not as they were written; the scene is done again", plan.scene)
     return found if whole else None

@@ -19,9 +19,9 @@ from pipelines.lock import locked
 from pipelines.plan import ScenePlan
 from pipelines.predict import Executor, InProcess, Workshop, predict
 from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
-from pipelines.report import finished, report
-from segflow.errors import InputError, ModelError, PlanError, RecipeError, SegflowError
-from segflow.recipe import Recipe
+from pipelines.report import finished, published, report
+from segflow.errors import InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
+from segflow.recipe import Recipe, read_recipe
 from segflow.report import RunReport, SceneReport, SceneState, write_run_report
 
 _LOG = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Outcome:
 
 
 def run(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     selection: Selection = Selection(),  # noqa: B008
     *,
     force: bool = False,
@@ -72,7 +72,7 @@ def run(
     Idempotent: what was cut off is resumed, a finished scene of unchanged fingerprint is left as it is.
 
     Args:
-        recipe: what runs on what.
+        recipe: what runs on what; a path is read.
         selection: a part of it, for a look.
         force: do finished scenes again.
         listener: told of progress.
@@ -82,10 +82,12 @@ def run(
     Raises:
         SegflowError: the run as a whole cannot be: the recipe, the model, the output folder.
     """
+    began = perf_counter()
+    recipe = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
     scenes = find_scenes(recipe, model_of(recipe).card, selection.limit)
     folder = recipe.folder
     with _workplace(folder), closing(settle(recipe)) as engine:
-        one = _Run(recipe, selection, engine, folder, executor(engine), stages, listener, force)
+        one = _Run(recipe, selection, engine, executor(engine), stages, listener, force, perf_counter() - began)
         states = [one.scene(item, number, len(scenes)) for number, item in enumerate(scenes, 1)]
         return _publish(recipe, folder, states)
 
@@ -96,6 +98,17 @@ def _publish(recipe: Recipe, folder: Path, states: list[SceneState]) -> Outcome:
 
         return Outcome(folder, run_report(recipe.name, states))
     return Outcome(folder, write_run_report(folder, recipe.name, states))
+
+
+def _require_no_whole(plan: ScenePlan, folder: Path) -> None:
+    """Refuse a preview that would take the place of a whole scene's results."""
+    there = published(plan.scene, folder)
+    if there is not None and there.grid.shape == plan.grid.shape:
+        raise OutputError(
+            f"{folder} holds the whole of {plan.scene}",
+            "a preview beside it, not in its place",
+            "choose another folder with -o, or --force to give up the whole",
+        )
 
 
 @contextmanager
@@ -121,11 +134,16 @@ class _Run:
     recipe: Recipe
     selection: Selection
     engine: Engine
-    folder: Path
     executor: Executor
     stages: Stages
     listener: Listener
     force: bool
+    setup_seconds: float
+
+    @property
+    def folder(self) -> Path:
+        """The output folder."""
+        return self.recipe.folder
 
     def scene(self, item: NamedScene, number: int, scenes: int) -> SceneState:
         """Run one scene and say what became of it."""
@@ -153,13 +171,17 @@ class _Run:
             return SceneState(scene=item.name, state="unchanged", report=before)
         if self.force:
             shutil.rmtree(workshop.folder, ignore_errors=True)
+        elif plan.preview:
+            _require_no_whole(plan, self.folder)
         self.listener(SceneStarted(plan.scene, number, scenes, plan.task.layout.forwards))
         totals = self.stages.predict(plan, workshop, self.executor, self._heard(plan.scene))
         exporting = perf_counter()
         files = self.stages.export(plan, workshop, self.folder)
         seconds: dict[str, Any] = {**totals.seconds, "export": perf_counter() - exporting}
         totals = Totals(totals.counts, totals.forwards, totals.forwards_minimum, seconds, totals.peak_rss_bytes)
-        made = self.stages.report(plan, workshop, self.folder, totals, files, perf_counter() - began)
+        made = self.stages.report(
+            plan, workshop, self.folder, totals, files, self.setup_seconds + perf_counter() - began
+        )
         shutil.rmtree(workshop.folder, ignore_errors=True)
         return SceneState(scene=item.name, state="done", report=made)
 

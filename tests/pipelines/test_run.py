@@ -256,6 +256,18 @@ def test_a_window_is_a_cut_of_the_whole_run(tmp_path: Path, raster: Path, model:
         assert tuple(part.transform)[:6] == (0.5, 0.0, 500075.0, 0.0, -0.5, 5399965.0)
 
 
+def test_a_look_never_takes_the_place_of_a_whole_result(tmp_path: Path, raster: Path, model: Path) -> None:
+    recipe = recipe_of(tmp_path / "out", raster, model)
+    look = Selection(window=(10, 10, 80, 80))
+    assert run(recipe, look).exit_code == 0
+    assert run(recipe).exit_code == 0
+    before = bits(tmp_path / "out")
+    outcome = run(recipe, look)
+    assert outcome.exit_code == 2
+    assert "-o" in (outcome.report.scenes[0].error or "")
+    assert bits(tmp_path / "out") == before
+
+
 def test_scores_of_a_run_are_those_of_comparing_the_files(tmp_path: Path, raster: Path, model: Path) -> None:
     from pipelines.evaluate import evaluate
     from segflow.models.card import read_card
