@@ -1,4 +1,4 @@
-"""The same stages as a Prefect flow run: functions do, tasks wrap. One task a stage, never one a tile."""
+"""The same stages as a Prefect flow run: functions do, tasks wrap. One task a stage and scene, never one a tile."""
 
 from __future__ import annotations
 
@@ -7,72 +7,107 @@ import os
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.launch import with_workers
-from pipelines.events import Listener
+from pipelines.events import Event, Listener
 from pipelines.export import export
 from pipelines.predict import predict
 from pipelines.prepare import Selection, plan_scene
 from pipelines.report import report
 from pipelines.run import Outcome, Stages
-from segflow.recipe import Recipe
+from segflow.recipe import Recipe, parse_recipe
 
-
-def _stage(function: Any, name: str) -> Any:
-    """Wrap a stage. Nothing is cached: a cached success whose output was deleted would be a lie."""
-    return task(
-        function,
-        name=name,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=0,
-        log_prints=False,
-        viz_return_value={},
-    )
-
-
-plan_task = _stage(plan_scene, "plan")
-predict_task = _stage(predict, "predict")
-export_task = _stage(export, "export")
-report_task = _stage(report, "report")
+# Nothing is cached: a cached success whose output was deleted would be a lie.
+plan_task = task(name="plan", task_run_name="plan {item.name}", cache_policy=NO_CACHE)(plan_scene)
+predict_task = task(name="predict", task_run_name="predict {plan.scene}", cache_policy=NO_CACHE)(predict)
+export_task = task(name="export", task_run_name="export {plan.scene}", cache_policy=NO_CACHE)(export)
+report_task = task(name="report", task_run_name="report {plan.scene}", cache_policy=NO_CACHE)(report)
 
 STAGES = Stages(plan=plan_task, predict=predict_task, export=export_task, report=report_task)
+
+
+def _silent(_event: Event) -> None:
+    """Hear nothing."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """What the caller in this process gives to a flow run and gets from it; parameters are plain data only."""
+
+    listener: Listener = _silent
+    outcome: list[Outcome] = field(default_factory=list)
+
+
+_call: ContextVar[_Call | None] = ContextVar("segflow_call", default=None)
+
+
+def _name() -> str:
+    """Name a flow run by its recipe and day."""
+    recipe = cast(dict[str, Any], runtime.flow_run.parameters["recipe"])
+    return f"segment-{recipe.get('name', 'segflow')}-{date.today().isoformat()}"
+
+
+@flow(name="segflow", flow_run_name=_name, persist_result=False, validate_parameters=False)
+def segment(
+    recipe: dict[str, Any], base: str = ".", selection: dict[str, Any] | None = None, force: bool = False
+) -> State[None]:
+    """Segment all scenes of a recipe; the run is Failed when a scene failed, and its message names the scenes.
+
+    Args:
+        recipe: the recipe's keys, as in its YAML file.
+        base: the folder that relative paths in it start from.
+        selection: `window`, `bbox` or `limit`, for a look at a part.
+        force: do finished scenes again.
+    """
+    call = _call.get() or _Call()
+    logger = get_run_logger()
+    parsed = parse_recipe(recipe, Path(base), origin="the flow run's recipe")
+    outcome = with_workers(parsed, _selection(selection or {}), force=force, listener=call.listener, stages=STAGES)
+    call.outcome.append(outcome)
+    scenes = outcome.report.scenes
+    broken = [item.scene for item in scenes if item.state in ("failed", "refused")]
+    for item in scenes:
+        (logger.error if item.scene in broken else logger.info)("%s: %s", item.scene, item.error or item.state)
+    if broken:
+        return Failed(message=f"{len(broken)} of {len(scenes)} scenes failed: {', '.join(broken)}")
+    return Completed(message=f"{len(scenes)} scenes in {outcome.folder}")
+
+
+def _selection(data: dict[str, Any]) -> Selection:
+    """Make a selection of JSON, which knows lists only."""
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return Selection(**plain)
 
 
 def run_as_flow(recipe: Recipe, selection: Selection, *, force: bool, listener: Listener) -> Outcome:
     """Run a recipe as a flow run of the configured Prefect API, and return what it came to.
 
-    The flow run is Failed when a scene failed; its message names the scenes.
+    Raises:
+        SegflowError: the run as a whole cannot be, as in `pipelines.run`.
     """
-    made: list[Outcome] = []
-
-    @flow(
-        name="segflow",
-        flow_run_name=f"segment-{recipe.name}-{date.today().isoformat()}",
-        persist_result=False,
-        validate_parameters=False,
-    )
-    def segment(recipe: dict[str, Any]) -> State[None]:
-        logger = get_run_logger()
-        outcome = with_workers(settled, selection, force=force, listener=listener, stages=STAGES)
-        made.append(outcome)
-        states = outcome.report.scenes
-        broken = [item.scene for item in states if item.state in ("failed", "refused")]
-        for item in states:
-            (logger.error if item.scene in broken else logger.info)("%s: %s", item.scene, item.error or item.state)
-        if broken:
-            return Failed(message=f"{len(broken)} of {len(states)} scenes failed: {', '.join(broken)}")
-        return Completed(message=f"{len(states)} scenes in {outcome.folder}")
-
-    settled = recipe
-    state = segment(recipe.model_dump(mode="json"), return_state=True)
-    if not made:
+    call = _Call(listener)
+    token = _call.set(call)
+    chosen = {key: value for key in Selection.__slots__ if (value := getattr(selection, key)) is not None}
+    try:
+        state = segment(
+            recipe.model_dump(mode="json", exclude_defaults=True),
+            base=recipe.base,
+            selection=chosen or None,
+            force=force,
+            return_state=True,
+        )
+    finally:
+        _call.reset(token)
+    if not call.outcome:
         state.result()
-    return made[0]
+    return call.outcome[0]

@@ -150,6 +150,9 @@ def _log(level: int) -> None:
     logging.basicConfig(
         level=levels.get(max(-1, level), logging.DEBUG), format="segflow: %(message)s", stream=sys.stderr, force=True
     )
+    if level < 1:
+        # A flow run's log goes to its server; here the same is told by our own lines.
+        logging.getLogger().handlers[0].addFilter(lambda record: not record.name.startswith("prefect"))
     for noisy in ("rasterio", "distributed", "matplotlib", "PIL", "asyncio", "zarr", "urllib3", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.ERROR if level < 2 else logging.INFO)
 

@@ -1,0 +1,202 @@
+"""Blocks on Dask workers give the bits of one process; what goes wrong there is told here."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import rasterio
+
+from flows.dask_executor import DaskExecutor, cluster
+from pipelines.engine import settle
+from pipelines.plan import ScenePlan
+from pipelines.predict import InProcess, Workshop, predict
+from pipelines.prepare import Selection, find_scenes, plan_scene
+from segflow.errors import InputError, ModelError
+from segflow.recipe import read_recipe
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[DaskExecutor]:
+    """Two worker processes."""
+    with cluster(2) as executor:
+        assert isinstance(executor, DaskExecutor)
+        yield executor
+
+
+def scores(report: Any) -> Any:
+    return [(s["report"]["overall"], s["report"]["classes"], s["report"]["confusion_matrix"]) for s in report["scenes"]]
+
+
+def test_two_workers_give_the_bytes_and_scores_of_one_for_rasters(making: Any, segflow: Any, spawn: Any) -> None:
+    making.model()
+    for number in range(2):
+        making.raster(f"in/s{number}.tif", (200, 170), seed=number)
+    making.labels(shape=(200, 170))
+    path = making.recipe(
+        inputs="in", references="truth.tif", outputs={"folder": "one", "confidence": True}, tiling={"block": 80}
+    )
+    assert segflow("run", path).code == 0
+    result = spawn("run", path, "--set", "compute.workers=2", "--set", f"outputs.folder={making.folder / 'two'}")
+    assert result.code == 0, result.err
+    assert len(making.digests("one")) == 4
+    assert making.digests("two") == making.digests("one")
+    assert scores(making.report("two")) == scores(making.report("one"))
+    fingerprints = [
+        [scene["report"]["run"]["fingerprint"] for scene in making.report(folder)["scenes"]]
+        for folder in ("one", "two")
+    ]
+    assert fingerprints[0] == fingerprints[1]
+    # Nothing of Dask's own is told: a line where a scene begins and ends, no more.
+    assert len(result.err.splitlines()) == 4, result.err
+
+
+def test_two_workers_give_the_bytes_and_scores_of_one_for_volumes(making: Any, segflow: Any, spawn: Any) -> None:
+    making.model("volume", name="cube")
+    making.volume()
+    making.volume("truth.nii.gz", labels=True)
+    volume = {"kind": "volume", "inputs": "a.nii.gz", "model": {"weights": "cube.safetensors"}}
+    path = making.recipe(references="truth.nii.gz", outputs={"folder": "one"}, tiling={"block": 24}, **volume)
+    assert segflow("run", path).code == 0
+    result = spawn("run", path, "--set", "compute.workers=2", "--set", f"outputs.folder={making.folder / 'two'}")
+    assert result.code == 0, result.err
+    assert making.digests("two") == making.digests("one")
+    assert scores(making.report("two")) == scores(making.report("one"))
+
+
+def planned(making: Any, **parts: Any) -> tuple[ScenePlan, Workshop]:
+    """Return a scene's plan of several blocks, and a workshop."""
+    making.recipe(tiling={"block": 64}, **parts)
+    recipe = read_recipe(making.folder / "recipe.yaml")
+    engine = settle(recipe)
+    try:
+        (item,) = find_scenes(recipe, engine.model.card)
+        return plan_scene(recipe, item, engine, Selection()), Workshop(making.folder / "workshop")
+    finally:
+        engine.close()
+
+
+def test_workers_listen_on_this_machine_only_and_go_when_the_run_is_over() -> None:
+    before = set(psutil.Process().children(recursive=True))
+    with cluster(2) as executor:
+        assert isinstance(executor, DaskExecutor)
+        children = set(psutil.Process().children(recursive=True)) - before
+        hosts = {
+            connection.laddr.ip
+            for process in (psutil.Process(), *children)
+            for connection in process.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert hosts == {"127.0.0.1"}
+        assert len(executor._client.scheduler_info()["workers"]) == 2
+    _, alive = psutil.wait_procs([item for item in children if "resource_tracker" not in " ".join(_words(item))], 20)
+    assert not alive
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:
+        return []
+
+
+def test_a_worker_that_computes_other_bits_is_refused(making: Any, workers: DaskExecutor) -> None:
+    making.model()
+    making.raster()
+    plan, workshop = planned(making)
+    with pytest.raises(ModelError, match="other bits than the driver's") as refused:
+        predict(replace(plan, probe="0" * 64), workshop, workers)
+    assert "same environment" in refused.value.remedy
+    assert predict(plan, workshop, workers).forwards == plan.task.layout.forwards
+
+
+def test_an_error_in_a_worker_comes_back_with_its_place_and_no_worker_goes_on(
+    making: Any, workers: DaskExecutor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    making.model()
+    path = making.raster(shape=(400, 170))
+    plan, workshop = planned(making)
+    with rasterio.open(path, "r+") as file:
+        offset = 300 * 170
+        length = file.width * file.height
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - length * 3 + offset])
+    with pytest.raises(InputError) as told:
+        predict(plan, workshop, workers)
+    assert "a.tif" in told.value.found
+    stored = {file: file.stat().st_mtime_ns for file in workshop.folder.rglob("*")}
+    threading.Event().wait(1.0)
+    assert {file: file.stat().st_mtime_ns for file in workshop.folder.rglob("*")} == stored
+    assert not list(workshop.folder.glob("halt-*"))
+    path.write_bytes(whole)
+    assert predict(plan, workshop, workers).forwards_minimum == plan.task.layout.forwards_minimum
+    assert capfd.readouterr().err == ""
+
+
+def test_a_network_that_gives_nan_is_told_with_its_place(making: Any, segflow: Any, spawn: Any) -> None:
+    making.model()
+    values = np.full((3, 200, 120), 128.0, np.float32)
+    values[:, 150, 60] = np.float32(3e38)
+    making.write("a.tif", values)
+    normalisation = {"mean": [128.0], "deviation": [0.001]}
+    model = {"weights": "toy.safetensors", "normalisation": normalisation}
+    path = making.recipe(tiling={"block": 64}, model=model)
+    one = segflow("run", path)
+    two = spawn("run", path, "--set", "compute.workers=2")
+    for result in (one, two):
+        assert result.code == 2, result.err
+        assert "finite" in result.err
+        assert "Traceback" not in result.err
+        assert not (making.folder / "out").exists()
+    assert two.err.splitlines()[-3:] == one.err.splitlines()[-3:]
+
+
+def test_a_worker_that_dies_is_replaced_and_the_bytes_are_the_same(
+    making: Any, segflow: Any, start: Any, wait_for: Any
+) -> None:
+    making.model(width=16)
+    making.raster(shape=(1200, 320))
+    path = making.recipe(tiling={"overlap": 0.5, "block": 200}, compute={"workers": 2})
+    whole = making.folder / "whole"
+    assert segflow("run", path, "--set", f"outputs.folder={whole}", "--set", "compute.workers=1").code == 0
+    process: subprocess.Popen[str] = start("run", path)
+    wait_for(lambda: process.poll() is not None or making.stored() >= 2, "two chunks")
+    victims = [
+        item for item in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in " ".join(_words(item))
+    ]
+    victims[0].kill()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    assert making.digests("out") == making.digests("whole")
+    classes = [making.report(folder)["scenes"][0]["report"]["classes"] for folder in ("out", "whole")]
+    assert classes[0] == classes[1]
+
+
+def test_one_process_and_the_workers_journal_the_same_chunks(
+    making: Any, workers: DaskExecutor, tmp_path: Path
+) -> None:
+    making.model()
+    making.raster()
+    making.recipe(tiling={"block": 64})
+    recipe = read_recipe(making.folder / "recipe.yaml")
+    engine = settle(recipe)
+    try:
+        (item,) = find_scenes(recipe, engine.model.card)
+        plan = plan_scene(recipe, item, engine, Selection())
+        told: list[list[Any]] = [[], []]
+        executors = (InProcess(engine.forward), workers)
+        for number, executor in enumerate(executors):
+            predict(plan, Workshop(tmp_path / f"w{number}"), executor, told[number].append)
+    finally:
+        engine.close()
+    one, two = (sorted((r.block, r.number, r.checksum, r.forwards) for r in records) for records in told)
+    assert one == two
+    assert len({row[:2] for row in two}) == len(two)
