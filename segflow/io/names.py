@@ -20,7 +20,6 @@ OUTPUT_ENDINGS = ("_labels.tif", "_confidence.tif", "_dseg.nii.gz", "_confidence
 
 _KNOWN = tuple(sorted((*RASTER_SUFFIXES, *VOLUME_SUFFIXES), key=len, reverse=True))
 _FIELD = re.compile(r"\{([^{}]*)\}")
-FIELDS = ("stem", "parent", "case")
 
 
 def is_remote(path: str) -> bool:

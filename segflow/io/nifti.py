@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from segflow.errors import InputError, OutputError
 from segflow.io.atomic import replacing
-from segflow.io.orientation import AxisMap, axis_map
+from segflow.io.orientation import Turn, turn_of
 from segflow.io.volume_header import READ_ERRORS, read_volume_header
 from segflow.models.card import LabelClass
 from tiling.box import Box
@@ -46,7 +46,7 @@ class _Target:
     """What is written: the header, and how the file's axes lie to those that the reader speaks of."""
 
     header: Any
-    turn: AxisMap
+    turn: Turn
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -119,7 +119,7 @@ def _target(source_path: str, orientation: str, dtype: np.dtype[Any], descriptio
     header["descrip"] = description.encode("ascii", "replace")[:79]
     header["vox_offset"] = header.single_vox_offset
     header["magic"] = header.single_magic
-    return _Target(header, axis_map(facts.matrix, facts.file_shape, orientation))
+    return _Target(header, turn_of(facts.matrix, facts.file_shape, orientation))
 
 
 def _write(path: Path, read: BoxReader, target: _Target, known: NDArray[np.bool_]) -> None:

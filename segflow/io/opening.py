@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from segflow.errors import RecipeError
 from segflow.grid import Grid
-from segflow.io.place import compare_places as compare_rasters
-from segflow.io.place import scene_bbox_window
+from segflow.io.place import bbox_window, compare_rasters
 from segflow.io.raster import RasterSpec, open_raster
 from segflow.io.source import Source
-from segflow.io.volume import VolumeSource, VolumeSpec, open_volume
-from segflow.io.volume import compare_places as compare_volumes
+from segflow.io.volume import VolumeSource, VolumeSpec, compare_volumes, open_volume
 from tiling import Box
 
 Spec = RasterSpec | VolumeSpec
@@ -53,7 +51,7 @@ def window_of(
         RecipeError: it lies outside of the raster.
     """
     if bbox is not None:
-        return scene_bbox_window(grid, bbox)
+        return bbox_window(grid, bbox)
     if window is None:
         return Box.whole(grid.shape)
     x, y, width, height = window

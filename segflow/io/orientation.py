@@ -26,7 +26,7 @@ Triple = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class AxisMap:
+class Turn:
     """How the canonical axes lie in the file.
 
     Attributes:
@@ -93,7 +93,7 @@ def require_orientation(orientation: str) -> str:
     return orientation
 
 
-def axis_map(affine: NDArray[np.float64], file_shape: Triple, orientation: str) -> AxisMap:
+def turn_of(affine: NDArray[np.float64], file_shape: Triple, orientation: str) -> Turn:
     """Return the map from a file's axes to an orientation, each axis going to the world axis that it is nearest to.
 
     Args:
@@ -109,10 +109,10 @@ def axis_map(affine: NDArray[np.float64], file_shape: Triple, orientation: str) 
     target = [int(axis) for axis in turn[:, 0]]
     one, two, three = (target.index(axis) for axis in range(3))
     flips = (bool(turn[one, 1] < 0), bool(turn[two, 1] < 0), bool(turn[three, 1] < 0))
-    return AxisMap((one, two, three), flips, file_shape)
+    return Turn((one, two, three), flips, file_shape)
 
 
-def canonical_affine(affine: NDArray[np.float64], turn: AxisMap) -> NDArray[np.float64]:
+def canonical_affine(affine: NDArray[np.float64], turn: Turn) -> NDArray[np.float64]:
     """Return the (4, 4) affine of the canonical array, given the file's."""
     to_file = np.zeros((4, 4))
     to_file[3, 3] = 1.0

@@ -89,7 +89,7 @@ def _degree_metres(latitude: float, crs: CRS) -> tuple[float, float]:
     return math.radians(1.0) * vertical * max(math.cos(phi), 1e-9), math.radians(1.0) * meridian
 
 
-def compare_places(one: Grid, two: Grid, mine: str = "the input", theirs: str = "the reference") -> str | None:
+def compare_rasters(one: Grid, two: Grid, mine: str = "the input", theirs: str = "the reference") -> str | None:
     """Check that two rasters lie cell for cell on each other.
 
     Shape and transform must agree. A CRS that is only spelt otherwise, or another datum's version of the same
@@ -123,7 +123,7 @@ def compare_places(one: Grid, two: Grid, mine: str = "the input", theirs: str = 
     return f"{theirs} names its CRS {_title(second)}, {mine} {_title(first)}; the transforms agree, so it is accepted"
 
 
-def scene_bbox_window(grid: Grid, bbox: tuple[float, float, float, float]) -> Box:
+def bbox_window(grid: Grid, bbox: tuple[float, float, float, float]) -> Box:
     """Return the cells that a box of the world touches.
 
     Args:

@@ -17,7 +17,7 @@ from segflow.io.collar import Runs, collar_runs
 from segflow.io.gdalenv import environment, reason, scene_name, shown
 from segflow.io.identity import file_identity, raster_identity
 from segflow.io.mask import Bools
-from segflow.io.place import compare_places, grid_of, scene_bbox_window
+from segflow.io.place import grid_of
 from segflow.io.raster_header import (
     RasterSpec,
     choose_bands,
@@ -30,15 +30,7 @@ from segflow.io.raster_header import (
 from segflow.io.source import Pixels
 from tiling.box import Box
 
-__all__ = [
-    "RasterSource",
-    "RasterSpec",
-    "compare_places",
-    "open_labels",
-    "open_raster",
-    "read_ids",
-    "scene_bbox_window",
-]
+__all__ = ["RasterSource", "RasterSpec", "open_labels", "open_raster"]
 
 _STRIP_CELLS = 1 << 24
 
@@ -90,11 +82,6 @@ class RasterSource:
     def bands(self) -> tuple[int, ...]:
         """The bands that are read, 1-based."""
         return self._bands
-
-    @property
-    def band_names(self) -> tuple[str, ...]:
-        """The bands' descriptions, or 'band N'."""
-        return tuple(self._file.descriptions[b - 1] or f"band {b}" for b in self._bands)
 
     @property
     def channels(self) -> int:
@@ -254,22 +241,3 @@ def open_labels(path: str, band: int | None = None) -> RasterSource:
             "name the band that holds the ids; turn a coloured picture into ids first",
         )
     return source
-
-
-def read_ids(source: RasterSource, box: Box) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Read class ids: ids (y, x) int32, valid (y, x) bool. Float rasters are taken if their values are whole.
-
-    Raises:
-        InputError: a valid value is no whole number of 32 bits, or the file is broken.
-    """
-    pixels = source.read(box)
-    values = np.where(pixels.valid, pixels.values[0], 0)
-    limits = np.iinfo(np.int32)
-    if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
-        worst = float(values[values != np.rint(values)][0])
-        raise InputError(
-            f"{source.name} holds {worst:g}, which is no class id", "whole numbers", "round or reclassify the labels"
-        )
-    if values.size and (values.max() > limits.max or values.min() < limits.min):
-        raise InputError(f"{source.name} holds ids beyond 32 bits", "ids up to 65535", "reclassify the labels")
-    return values.astype(np.int32), pixels.valid

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segflow.grid import Grid
-from segflow.io.orientation import axis_map
+from segflow.io.orientation import turn_of
 from tiling.box import Box
 
 Slices = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
@@ -33,7 +33,7 @@ def middle_slices(read: Callable[[Box], NDArray[Any]], grid: Grid, max_px: int |
     if grid.affine is not None:
         affine[:3] = np.reshape(grid.affine, (3, 4))
     x, y, z = grid.shape
-    turn = axis_map(affine, (x, y, z), "RAS")
+    turn = turn_of(affine, (x, y, z), "RAS")
     spacing = np.ones(3) if grid.spacing is None else np.array([grid.spacing[axis] for axis in turn.axes])
     extent = spacing * turn.shape
     pixel = float(spacing.min()) if max_px is None else max(float(spacing.min()), float(extent.max()) / max_px)

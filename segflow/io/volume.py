@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segflow.errors import GridMismatchError, InputError
 from segflow.grid import Grid
-from segflow.io.orientation import Triple, axis_map, canonical_affine, require_orientation
+from segflow.io.orientation import Triple, canonical_affine, require_orientation, turn_of
 from segflow.io.source import Pixels
 from segflow.io.volume_file import StoredVolume, content_digest, volume_grid
 from segflow.io.volume_header import VolumeHeader, read_volume_header, volume_suffix
@@ -154,7 +154,7 @@ def open_volume(spec: VolumeSpec) -> VolumeSource:
     return VolumeSource(spec, tuple(parts), grid, tuple(notices))
 
 
-def compare_places(one: VolumeSource, two: VolumeSource) -> None:
+def compare_volumes(one: VolumeSource, two: VolumeSource) -> None:
     """Make sure that two volumes lie on one lattice of voxels, in whatever orientation each is stored or read.
 
     Raises:
@@ -167,7 +167,7 @@ def compare_places(one: VolumeSource, two: VolumeSource) -> None:
 def _in_ras(source: VolumeSource) -> Grid:
     matrix = np.vstack([np.reshape(source.grid.affine or (), (3, 4)), (0.0, 0.0, 0.0, 1.0)])
     x, y, z = source.grid.shape
-    turn = axis_map(matrix, (x, y, z), "RAS")
+    turn = turn_of(matrix, (x, y, z), "RAS")
     return volume_grid(canonical_affine(matrix, turn), turn.shape)
 
 

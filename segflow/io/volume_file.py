@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from segflow.errors import InputError
 from segflow.grid import Grid
-from segflow.io.orientation import Triple, axis_map, canonical_affine
+from segflow.io.orientation import Triple, canonical_affine, turn_of
 from segflow.io.scratch import scratch_file, unpack
 from segflow.io.volume_header import VolumeHeader
 from tiling.box import Box
@@ -71,7 +71,7 @@ class StoredVolume:
         self, header: VolumeHeader, orientation: str, scratch: str | None = None, opener: Opener = open_stored
     ) -> None:
         self.header = header
-        self.turn = axis_map(header.matrix, header.file_shape, orientation)
+        self.turn = turn_of(header.matrix, header.file_shape, orientation)
         self.grid = volume_grid(canonical_affine(header.matrix, self.turn), self.turn.shape)
         self.channels = header.channels
         self.dtype: np.dtype[Any] = np.dtype(np.float32) if header.scaled else header.dtype.newbyteorder("=")

@@ -17,7 +17,7 @@ from segflow.errors import InputError, OutputError
 from segflow.io import nifti
 from segflow.io.nifti import write_byte_nifti, write_label_nifti
 from segflow.io.orientation import ORIENTATIONS
-from segflow.io.volume import VolumeSpec, compare_places, open_volume
+from segflow.io.volume import VolumeSpec, compare_volumes, open_volume
 from segflow.models.card import LabelClass
 from tiling.box import Box
 
@@ -97,7 +97,7 @@ def test_labels_lie_on_the_inputs_own_voxels_with_its_matrices_and_codes(
 
     again = open_volume(VolumeSpec(str(out), orientation))
     np.testing.assert_array_equal(again.read(Box.whole(labels.shape)).values[0], labels)
-    compare_places(source, again)
+    compare_volumes(source, again)
     if version is nib.Nifti1Image and codes != (0, 0):  # SimpleITK reads no NIfTI-2, and guesses without codes
         _same_for_simpleitk(tmp_path / "in.nii.gz", out, np.asanyarray(written.dataobj))
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
@@ -188,7 +188,7 @@ def test_freesurfer_input_gets_a_nifti_with_both_codes(tmp_path: Path) -> None:
     assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 1)
     np.testing.assert_allclose(image.affine, affine, atol=1e-5)
     np.testing.assert_allclose(image.get_qform(), affine, atol=1e-5)
-    compare_places(source, open_volume(VolumeSpec(str(tmp_path / "out.nii.gz"))))
+    compare_volumes(source, open_volume(VolumeSpec(str(tmp_path / "out.nii.gz"))))
 
 
 def test_channels_of_the_input_do_not_reach_the_output(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_real_volumes_come_back_on_their_own_grid(shared_data: Path, tmp_path: P
 def test_a_real_reference_lies_where_its_image_does_in_any_reading(shared_data: Path) -> None:
     image = open_volume(VolumeSpec(str(shared_data / "brain-t1/subject01_t1.nii.gz"), "RAS"))
     aseg = open_volume(VolumeSpec(str(shared_data / "brain-t1/subject01_aseg.nii.gz"), "PIR"))
-    compare_places(image, aseg)
+    compare_volumes(image, aseg)
     assert image.notices == ()
 
 
@@ -294,5 +294,5 @@ def test_an_odd_header_that_can_be_read_gets_its_labels_back_on_the_same_voxels(
     labels = labels_of(source.grid.shape)
     write(tmp_path / "out.nii.gz", labels, path, "RAS")
     again = open_volume(VolumeSpec(str(tmp_path / "out.nii.gz")))
-    compare_places(source, again)
+    compare_volumes(source, again)
     np.testing.assert_array_equal(again.read(Box.whole(labels.shape)).values[0], labels)

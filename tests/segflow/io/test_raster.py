@@ -26,15 +26,8 @@ from rasterio.transform import Affine
 from segflow.errors import GridMismatchError, InputError, RecipeError
 from segflow.grid import Grid
 from segflow.io.identity import file_identity
-from segflow.io.place import cell_metres
-from segflow.io.raster import (
-    RasterSpec,
-    compare_places,
-    open_labels,
-    open_raster,
-    read_ids,
-    scene_bbox_window,
-)
+from segflow.io.place import bbox_window, cell_metres, compare_rasters
+from segflow.io.raster import RasterSpec, open_labels, open_raster
 from segflow.io.source import Source
 from tiling.box import Box
 
@@ -437,14 +430,14 @@ def grid(crs: str | None, affine: Affine | None = None, shape: tuple[int, int] =
 
 
 def test_two_spellings_of_a_crs_are_accepted_with_a_notice() -> None:
-    assert compare_places(grid("EPSG:32119"), grid("EPSG:32119")) is None
-    notice = compare_places(grid("EPSG:32119"), grid("EPSG:3358"), "image.tif", "labels.tif")
+    assert compare_rasters(grid("EPSG:32119"), grid("EPSG:32119")) is None
+    notice = compare_rasters(grid("EPSG:32119"), grid("EPSG:3358"), "image.tif", "labels.tif")
     assert notice is not None
     assert "labels.tif" in notice
     assert "EPSG:3358" in notice
-    assert "has no CRS" in (compare_places(grid("EPSG:32119"), grid(None)) or "")
-    assert "no georeference" in (compare_places(grid("EPSG:32119"), Grid("raster", (10, 12))) or "")
-    assert compare_places(Grid("raster", (10, 12)), Grid("raster", (10, 12))) is None
+    assert "has no CRS" in (compare_rasters(grid("EPSG:32119"), grid(None)) or "")
+    assert "no georeference" in (compare_rasters(grid("EPSG:32119"), Grid("raster", (10, 12))) or "")
+    assert compare_rasters(Grid("raster", (10, 12)), Grid("raster", (10, 12))) is None
 
 
 @pytest.mark.parametrize(
@@ -459,36 +452,32 @@ def test_two_spellings_of_a_crs_are_accepted_with_a_notice() -> None:
 )
 def test_other_places_kinds_and_units_are_refused(other: Grid) -> None:
     with pytest.raises(GridMismatchError, match="the reference"):
-        compare_places(grid("EPSG:32633"), other)
+        compare_rasters(grid("EPSG:32633"), other)
 
 
 def test_a_world_box_becomes_the_cells_it_touches() -> None:
     place = grid("EPSG:32633")
-    assert scene_bbox_window(place, (500010, 4999950, 500030, 4999980)) == Box((2, 1), (5, 3))
-    assert scene_bbox_window(place, (500011, 4999951, 500029, 4999979)) == Box((2, 1), (5, 3))
-    assert scene_bbox_window(place, (400000, 4999985, 500015, 6000000)) == Box((0, 0), (2, 2))
+    assert bbox_window(place, (500010, 4999950, 500030, 4999980)) == Box((2, 1), (5, 3))
+    assert bbox_window(place, (500011, 4999951, 500029, 4999979)) == Box((2, 1), (5, 3))
+    assert bbox_window(place, (400000, 4999985, 500015, 6000000)) == Box((0, 0), (2, 2))
     turned = grid("EPSG:32633", Affine.translation(5e5, 5e6) @ Affine.rotation(45) @ Affine.scale(10, -10))
-    box = scene_bbox_window(turned, (500040, 4999990, 500060, 5000010))
+    box = bbox_window(turned, (500040, 4999990, 500060, 5000010))
     middle = ~Affine(*(turned.affine or ())) @ (500050, 5000000)
     assert box.start[1] <= middle[0] <= box.stop[1]
     assert box.start[0] <= middle[1] <= box.stop[0]
     for bbox in ((0, 0, 10, 10), (500010, 4999950, 500010, 4999980), (500030, 4999950, 500010, 4999980)):
         with pytest.raises(RecipeError):
-            scene_bbox_window(place, bbox)
+            bbox_window(place, bbox)
     with pytest.raises(RecipeError, match="without georeference"):
-        scene_bbox_window(Grid("raster", (4, 4)), (0, 0, 1, 1))
+        bbox_window(Grid("raster", (4, 4)), (0, 0, 1, 1))
 
 
-def test_ids_come_from_one_band_of_whole_numbers(write_raster: WriteRaster) -> None:
-    whole = write_raster(np.array([[[1.0, 2.0, math.nan]]], dtype=np.float32))
-    with open_labels(str(whole)) as source:
-        ids, valid = read_ids(source, Box((0, 0), (1, 3)))
-    assert ids.dtype == np.int32
-    assert ids[0, :2].tolist() == [1, 2]
-    assert valid.tolist() == [[True, True, False]]
-    broken = write_raster(np.array([[[1.0, 2.5]]], dtype=np.float32))
-    with open_labels(str(broken)) as source, pytest.raises(InputError, match=r"2\.5"):
-        read_ids(source, Box((0, 0), (1, 2)))
+def test_labels_come_from_one_band(write_raster: WriteRaster) -> None:
+    ids = np.array([[[1.0, 2.0, math.nan]]], dtype=np.float32)
+    with open_labels(str(write_raster(ids))) as source:
+        pixels = source.read(Box((0, 0), (1, 3)))
+    np.testing.assert_array_equal(pixels.values, ids)
+    assert pixels.valid.tolist() == [[True, True, False]]
     with pytest.raises(InputError, match="one band"):
         open_labels(str(write_raster(picture(3, 4, 4))))
 
@@ -502,15 +491,15 @@ def test_the_landsat_pair_lies_on_one_grid_with_a_notice(shared_data: Path) -> N
     ):
         assert image.grid.spacing == (28.5, 28.5)
         assert image.channels == 5
-        notice = compare_places(image.grid, labels.grid)
+        notice = compare_rasters(image.grid, labels.grid)
         assert notice is not None
         assert "accepted" in notice
         pixels = image.read(Box.whole(image.grid.shape))
         truth = rasterio.open(folder / "landsat7_b12345_epsg32119.tif")
         np.testing.assert_array_equal(pixels.valid, truth.dataset_mask() > 0)
         truth.close()
-        ids, valid = read_ids(labels, Box.whole(labels.grid.shape))
-    assert set(np.unique(ids[valid])) == {1, 2, 3, 4, 5, 6, 7}
+        ids = labels.read(Box.whole(labels.grid.shape))
+    assert set(np.unique(ids.values[0][ids.valid])) == {1, 2, 3, 4, 5, 6, 7}
 
 
 @pytest.mark.real

@@ -15,7 +15,7 @@ import rasterio
 from segflow.errors import InputError, RecipeError
 from segflow.io.discover import discover, reference_for
 from segflow.io.sample import SampleKind, sample
-from segflow.io.volume import VolumeSpec, compare_places, open_volume
+from segflow.io.volume import VolumeSpec, compare_volumes, open_volume
 from segflow.models import card as card_module
 from segflow.models.card import read_card
 from segflow.recipe import read_recipe
@@ -74,7 +74,7 @@ def test_the_reference_lies_on_its_image(fetched: tuple[SampleKind, Path]) -> No
         assert region.region == (293, 0, 489 - 293, 443)
     else:
         one, two = (open_volume(VolumeSpec(str(folder / name))) for name in ("t1.nii.gz", "tissue.nii.gz"))
-        compare_places(one, two)
+        compare_volumes(one, two)
         header = nib.load(folder / "tissue.nii.gz").header
         assert (int(header["qform_code"]), int(header["sform_code"])) == (0, 2), "codes as in t1.nii.gz"
 

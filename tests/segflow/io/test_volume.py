@@ -18,7 +18,7 @@ from segflow.errors import GridMismatchError, InputError
 from segflow.io import volume_file
 from segflow.io.orientation import ORIENTATIONS
 from segflow.io.source import Source
-from segflow.io.volume import VolumeSpec, compare_places, open_volume
+from segflow.io.volume import VolumeSpec, compare_volumes, open_volume
 from tiling.box import Box
 
 DTYPES = ("u1", "i1", "<i2", ">i2", "<u2", "<i4", ">f4", "<f4", "<f8", "<u4")
@@ -301,12 +301,12 @@ def test_places_agree_whatever_the_stored_orientation(tmp_path: Path) -> None:
     image.to_filename(tmp_path / "a.nii")
     nib.as_closest_canonical(image).to_filename(tmp_path / "b.nii.gz")
     one = open_volume(VolumeSpec(str(tmp_path / "a.nii"), "LIA"))
-    compare_places(one, open_volume(VolumeSpec(str(tmp_path / "b.nii.gz"), "PSR")))
+    compare_volumes(one, open_volume(VolumeSpec(str(tmp_path / "b.nii.gz"), "PSR")))
     moved = affine_of("LIA")
     moved[0, 3] += 0.5
     other = open_volume(VolumeSpec(str(save(tmp_path / "c.nii", np.zeros((4, 5, 6), np.uint8), moved))))
     with pytest.raises(GridMismatchError, match=r"c\.nii lies elsewhere"):
-        compare_places(one, other)
+        compare_volumes(one, other)
 
 
 def test_channels_in_several_files_stand_in_their_order_whatever_their_orientation(tmp_path: Path) -> None:

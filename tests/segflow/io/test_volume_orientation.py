@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
 from segflow.errors import InputError
-from segflow.io.orientation import ORIENTATIONS, axis_map, canonical_affine
+from segflow.io.orientation import ORIENTATIONS, canonical_affine, turn_of
 from tiling.box import Box
 
 shapes = st.tuples(*[st.integers(1, 6)] * 3)
@@ -36,7 +36,7 @@ def test_there_are_48_orientations() -> None:
 def test_boxes_and_arrays_go_there_and_back(
     shape: tuple[int, int, int], stored: str, wanted: str, data: st.DataObject
 ) -> None:
-    turn = axis_map(affine_of(stored, shape), shape, wanted)
+    turn = turn_of(affine_of(stored, shape), shape, wanted)
     box = data.draw(boxes(turn.shape))
     assert turn.to_canonical(turn.to_file(box)) == box
     array = np.arange(np.prod(shape)).reshape(shape)
@@ -52,7 +52,7 @@ def test_turning_agrees_with_nibabel(shape: tuple[int, int, int], stored: str, w
     image = nib.Nifti1Image(array, affine_of(stored, shape))
     start = nib.io_orientation(image.affine)
     oracle = image.as_reoriented(nib.orientations.ornt_transform(start, axcodes2ornt(tuple(wanted))))
-    turn = axis_map(image.affine, shape, wanted)
+    turn = turn_of(image.affine, shape, wanted)
     np.testing.assert_array_equal(turn.array_to_canonical(array), np.asanyarray(oracle.dataobj))
     affine = canonical_affine(image.affine, turn)
     np.testing.assert_allclose(affine, oracle.affine, atol=1e-12)
@@ -62,4 +62,4 @@ def test_turning_agrees_with_nibabel(shape: tuple[int, int, int], stored: str, w
 @pytest.mark.parametrize("orientation", ["RRS", "XYZ", "ras", "RA", ""])
 def test_what_is_no_orientation_is_refused(orientation: str) -> None:
     with pytest.raises(InputError, match="orientation"):
-        axis_map(np.eye(4), (2, 2, 2), orientation)
+        turn_of(np.eye(4), (2, 2, 2), orientation)
