@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from math import isclose, prod
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from segflow.errors import GridMismatchError
 from tiling import Box
 
@@ -54,6 +57,14 @@ class Grid:
     def size(self) -> int:
         """Number of cells."""
         return prod(self.shape)
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """The affine as a square matrix, (3, 3) or (4, 4) float64; the identity where there is none."""
+        square = np.eye(len(self.axes) + 1)
+        if self.affine is not None:
+            square[:-1] = np.reshape(self.affine, (len(self.axes), -1))
+        return square
 
     @property
     def cell_area_m2(self) -> float | None:

@@ -20,7 +20,7 @@ class ArraySource:
     Args:
         values: (channel, *axes), any real dtype.
         grid: where it lies; its shape is that of the axes.
-        valid: (*axes) bool, True = valid; where not given, all that is not NaN in every channel.
+        valid: (*axes) bool, True = valid; where not given, what is finite in every channel.
         wanted: (*axes) bool, True = asked for; all where not given.
         name: the scene's name.
 
@@ -43,7 +43,7 @@ class ArraySource:
                 "move the channels to the front, or give the grid of this array",
             )
         self._values = values
-        self._valid = valid if valid is not None else _not_nan(values)
+        self._valid = valid if valid is not None else _finite(values)
         self._wanted = wanted
         self.name = name
         self.grid = grid
@@ -77,7 +77,7 @@ class ArraySource:
         """Do nothing: the array is the caller's."""
 
 
-def _not_nan(values: NDArray[Any]) -> NDArray[np.bool_]:
+def _finite(values: NDArray[Any]) -> NDArray[np.bool_]:
     if values.dtype.kind == "f":
         finite: NDArray[np.bool_] = np.isfinite(values).all(axis=0)
         return finite

@@ -1,8 +1,7 @@
-"""Content identity: a string that changes when what is read may have changed, and not when a file is moved.
+"""Content identity of rasters: a string that changes when what is read may have changed, and not when a file is moved.
 
-Local files count by sha256 of their bytes: the file itself, its mask sidecar, and the sources of a VRT, down through
-nested ones. A file of more than 1 GiB counts by its size, its time of change in ns and 64 pieces of 1 MiB spread evenly
-from its head to its tail. Archives (/vsizip and kin) count as the archive. What is remote, or not a file at all, counts
+Local files count by their bytes (`segflow.io.content`): the file itself, its mask sidecar, and the sources of a VRT,
+down through nested ones. Archives (/vsizip and kin) count as the archive. What is remote, or not a file at all, counts
 by its server's ETag, Last-Modified and length (by HTTP, where the server tells them) and by the values of 64
 storage blocks spread evenly over the raster. Overviews and .aux.xml are left out: no pixel that is read depends on them
 but through the header, and viewers write them beside the user's files.
@@ -24,36 +23,11 @@ import rasterio
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
+from segflow.io.content import file_identity
 from segflow.io.gdalenv import environment, is_plain, is_remote, no_georeference_is_fine
 
-WHOLE_BYTES = 1 << 30
-PIECE_BYTES = 1 << 20
-PIECES = 64
+_BLOCKS = 64
 _BESIDE = (".aux.xml", ".ovr", ".msk.ovr")
-
-
-def file_identity(path: Path, whole_bytes: int = WHOLE_BYTES) -> str:
-    """Return the sha256 that stands for a local file's content.
-
-    Args:
-        path: the file.
-        whole_bytes: files up to this size are hashed whole; larger ones by size, time of change and 64 pieces.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    digest = hashlib.sha256()
-    state = path.stat()
-    with path.open("rb") as file:
-        if state.st_size <= whole_bytes:
-            while piece := file.read(PIECE_BYTES):
-                digest.update(piece)
-        else:
-            digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
-            for k in range(PIECES):
-                file.seek(max(0, state.st_size - PIECE_BYTES) * k // (PIECES - 1))
-                digest.update(file.read(PIECE_BYTES))
-    return digest.hexdigest()
 
 
 def raster_identity(dataset: Any, path: str, facts: Mapping[str, Any]) -> str:
@@ -121,7 +95,7 @@ def _add_blocks(dataset: Any, digest: Any) -> None:
     height, width = dataset.block_shapes[0]
     height, width = min(height, 1024), min(width, 4096)
     down, right = -(-dataset.height // height), -(-dataset.width // width)
-    for index in np.unique(np.linspace(0, down * right - 1, PIECES).astype(np.int64)):
+    for index in np.unique(np.linspace(0, down * right - 1, _BLOCKS).astype(np.int64)):
         row, column = divmod(int(index), right)
         window = Window(
             column * width,

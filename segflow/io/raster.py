@@ -14,8 +14,9 @@ from segflow.errors import InputError
 from segflow.grid import Grid
 from segflow.io.aoi import Aoi, read_aoi
 from segflow.io.collar import Runs, collar_runs
+from segflow.io.content import file_identity
 from segflow.io.gdalenv import environment, reason, scene_name, shown
-from segflow.io.identity import file_identity, raster_identity
+from segflow.io.identity import raster_identity
 from segflow.io.mask import Bools
 from segflow.io.place import grid_of
 from segflow.io.raster_header import (

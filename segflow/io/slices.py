@@ -29,11 +29,8 @@ def middle_slices(read: Callable[[Box], NDArray[Any]], grid: Grid, max_px: int |
     Returns:
         Three arrays (row, column) in the dtype of `read`; the same grid gives the same shapes.
     """
-    affine = np.eye(4)
-    if grid.affine is not None:
-        affine[:3] = np.reshape(grid.affine, (3, 4))
     x, y, z = grid.shape
-    turn = turn_of(affine, (x, y, z), "RAS")
+    turn = turn_of(grid.matrix, (x, y, z), "RAS")
     spacing = np.ones(3) if grid.spacing is None else np.array([grid.spacing[axis] for axis in turn.axes])
     extent = spacing * turn.shape
     pixel = float(spacing.min()) if max_px is None else max(float(spacing.min()), float(extent.max()) / max_px)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from segflow.errors import GridMismatchError, InputError
 from segflow.grid import Grid
+from segflow.io.content import file_identity
 from segflow.io.orientation import Triple, canonical_affine, require_orientation, turn_of
 from segflow.io.source import Pixels
-from segflow.io.volume_file import StoredVolume, content_digest, volume_grid
+from segflow.io.volume_file import StoredVolume, volume_grid
 from segflow.io.volume_header import VolumeHeader, read_volume_header, volume_suffix
 from tiling.box import Box
 
@@ -103,11 +104,15 @@ class VolumeSource:
         return None
 
     def identity(self) -> str:
-        """Return a sum over the files' bytes (samples, size and time for files over 1 GiB) and how they are read."""
+        """Return a sum over the files' bytes and how they are read.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
         if self._identity is None:
             digest = hashlib.sha256(f"{self._grid}|{self.channels}|{self.dtype}|{self.spec.resample_to}".encode())
             for path in self.spec.paths:
-                digest.update(content_digest(Path(path)))
+                digest.update(_content(path).encode())
             self._identity = digest.hexdigest()
         return self._identity
 
@@ -164,8 +169,15 @@ def compare_volumes(one: VolumeSource, two: VolumeSource) -> None:
     first.require_same_place(second, one.spec.paths[0], two.spec.paths[0])
 
 
+def _content(path: str) -> str:
+    try:
+        return file_identity(Path(path))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", "a readable file", "check the path") from error
+
+
 def _in_ras(source: VolumeSource) -> Grid:
-    matrix = np.vstack([np.reshape(source.grid.affine or (), (3, 4)), (0.0, 0.0, 0.0, 1.0)])
+    matrix = source.grid.matrix
     x, y, z = source.grid.shape
     turn = turn_of(matrix, (x, y, z), "RAS")
     return volume_grid(canonical_affine(matrix, turn), turn.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,9 +19,6 @@ from segflow.io.volume_header import VolumeHeader
 from tiling.box import Box
 
 _RUN_BYTES = 4 << 20
-_WHOLE_HASH_BYTES = 1 << 30
-_PIECES = 64
-_PIECE_BYTES = 1 << 20
 
 Opener = Callable[[VolumeHeader, str | None], tuple[BinaryIO, Path | None]]
 
@@ -147,19 +143,3 @@ def _runs(inside: Box, file_shape: Triple, item_bytes: int) -> Iterator[Box]:
     for z in range(z0, z1, planes):
         for y in range(y0, y1, rows):
             yield Box((0, y, z), (nx, min(y + rows, y1), min(z + planes, z1)))
-
-
-def content_digest(path: Path) -> bytes:
-    """Return a digest of a file's bytes; of 64 samples, size and time if it is large."""
-    try:
-        facts = path.stat()
-        with path.open("rb") as file:
-            if facts.st_size <= _WHOLE_HASH_BYTES:
-                return hashlib.file_digest(file, "sha256").digest()
-            digest = hashlib.sha256(f"{facts.st_size}|{facts.st_mtime_ns}".encode())
-            for piece in range(_PIECES):
-                file.seek((facts.st_size - _PIECE_BYTES) * piece // (_PIECES - 1))
-                digest.update(file.read(_PIECE_BYTES))
-            return digest.digest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", "a readable file", "check the path") from error

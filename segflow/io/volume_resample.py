@@ -57,7 +57,7 @@ def resampled(part: StoredVolume, grid: Grid, orientation: str, scratch: str | N
 def _slabs(part: StoredVolume, grid: Grid) -> Iterator[NDArray[np.float32]]:
     """Yield the resampled volume in slabs along z, (x, y, some z) float32."""
     nx, ny, nz = grid.shape
-    index = np.linalg.solve(_matrix(part.grid), _matrix(grid))
+    index = np.linalg.solve(part.grid.matrix, grid.matrix)
     depth = max(1, _SLAB_VOXELS // (nx * ny))
     for low in range(0, nz, depth):
         here = np.stack(
@@ -83,7 +83,3 @@ def _interpolated(part: StoredVolume, places: NDArray[np.float64]) -> NDArray[np
         piece.astype(np.float64), wanted - start.reshape(3, 1), order=1, mode="nearest", output=np.float32
     )
     return values
-
-
-def _matrix(grid: Grid) -> NDArray[np.float64]:
-    return np.vstack([np.reshape(grid.affine or (), (3, 4)), (0.0, 0.0, 0.0, 1.0)])

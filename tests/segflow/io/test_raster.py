@@ -25,7 +25,7 @@ from rasterio.transform import Affine
 
 from segflow.errors import GridMismatchError, InputError, RecipeError
 from segflow.grid import Grid
-from segflow.io.identity import file_identity
+from segflow.io.content import file_identity
 from segflow.io.place import bbox_window, cell_metres, compare_rasters
 from segflow.io.raster import RasterSpec, open_labels, open_raster
 from segflow.io.source import Source

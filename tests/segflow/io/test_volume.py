@@ -429,17 +429,3 @@ def test_a_scratch_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     source = open_volume(VolumeSpec(str(path), scratch=str(tmp_path / "file" / "scratch")))
     with pytest.raises(InputError, match="scratch files cannot be written"):
         source.read(Box.whole((3, 3, 3)))
-
-
-def test_identity_of_large_files_comes_from_samples_size_and_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(volume_file, "_WHOLE_HASH_BYTES", 1000)
-    monkeypatch.setattr(volume_file, "_PIECE_BYTES", 64)
-    path = save(tmp_path / "v.nii", np.ones((40, 40, 40), np.uint8))
-    before = open_volume(VolumeSpec(str(path))).identity()
-    assert open_volume(VolumeSpec(str(path))).identity() == before
-    with path.open("r+b") as file:
-        file.seek(-1, 2)
-        file.write(b"\7")
-    assert open_volume(VolumeSpec(str(path))).identity() != before
