@@ -13,7 +13,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from segflow.errors import RecipeError
+from segflow.grid import Kind
 from segflow.models.card import LabelClass, Normalisation
+from tiling import Profile, Store
 
 
 class _Part(BaseModel):
@@ -91,10 +93,8 @@ class Tiling(_Part):
     overlap: Annotated[float | str | None, BeforeValidator(_overlap)] = Field(
         None, description='Overlap of neighbours: a fraction of the patch, or "64px"; the card\'s when not given.'
     )
-    blend: Literal["gaussian", "hann", "linear", "constant", "crop"] = Field(
-        "gaussian", description="Profile of a patch's weight."
-    )
-    accumulator: Literal["int32", "int16"] = Field("int32", description="int16 halves the memory of many classes.")
+    blend: Profile = Field("gaussian", description="Profile of a patch's weight.")
+    accumulator: Store = Field("int32", description="int16 halves the memory of many classes.")
     block: Literal["auto", "whole"] | int = Field("auto", description="Part of the scene that one worker owns, cells.")
     batch: int | Literal["auto"] = Field("auto", description="Patches in flight (CPU) or a batch (GPU).")
 
@@ -182,7 +182,7 @@ class Recipe(_Part):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    kind: Literal["raster", "volume"] = Field(description="raster: GeoTIFF and its kin. volume: NIfTI and its kin.")
+    kind: Kind = Field(description="raster: GeoTIFF and its kin. volume: NIfTI and its kin.")
     name: str = Field("segflow", pattern=r"^[\w.-]+$", description="Name of the run; names the default folder.")
     inputs: Annotated[Inputs, BeforeValidator(_as_mapping)] = Field(description="What is segmented.")
     references: Annotated[References | None, BeforeValidator(_as_mapping)] = Field(
