@@ -13,7 +13,7 @@ from pipelines.plan import ScenePlan
 from pipelines.predict import Workshop
 from segflow.io.opening import open_source
 from segflow.io.raster import RasterSource
-from segflow.io.slices import middle_slices
+from segflow.io.slices import orthogonal_slices
 from segflow.io.source import Source
 from segflow.io.staging import Staging
 from segflow.report import Preview, stretch, thinning
@@ -29,7 +29,7 @@ _PLANES = (
 
 
 def previews(plan: ScenePlan, workshop: Workshop) -> list[Preview]:
-    """Return one overview of a raster, or the three middle slices of a volume."""
+    """Return one overview of a raster, or three slices of a volume."""
     labels = reader_of(Staging(workshop.staging, plan.region), "labels", plan.region)
     source = open_source(plan.spec)
     reference = None if plan.reference is None else open_source(plan.reference.spec)
@@ -104,11 +104,12 @@ def _truth(plan: ScenePlan, reference: Source, box: Box) -> NDArray[np.int32]:
 def _slices(
     plan: ScenePlan, source: Source, labels: Callable[[Box], NDArray[Any]], reference: Source | None
 ) -> list[Preview]:
-    images = middle_slices(lambda box: source.read(box).values[0], plan.grid, _VOLUME_PX)
-    shown = middle_slices(labels, plan.grid, _VOLUME_PX)
+    at = _busiest(labels, plan)
+    images = orthogonal_slices(lambda box: source.read(box).values[0], plan.grid, _VOLUME_PX, at)
+    shown = orthogonal_slices(labels, plan.grid, _VOLUME_PX, at)
     truths: tuple[NDArray[Any] | None, ...] = (None, None, None)
     if reference is not None:
-        truths = middle_slices(lambda box: _truth(plan, reference, box), plan.grid, _VOLUME_PX)
+        truths = orthogonal_slices(lambda box: _truth(plan, reference, box), plan.grid, _VOLUME_PX, at)
     bright = stretch(np.concatenate([picture.ravel() for picture in images])[None, None, :])[0, :, 0]
     out, start = [], 0
     for (title, note), picture, label, truth in zip(_PLANES, images, shown, truths, strict=True):
@@ -116,3 +117,18 @@ def _slices(
         start += picture.size
         out.append(Preview(title, np.repeat(grey[..., None], 3, axis=2), label, None, truth, note=note))
     return out
+
+
+def _busiest(labels: Callable[[Box], NDArray[Any]], plan: ScenePlan) -> tuple[int, ...]:
+    """Return, for each axis, the slice with the most voxels that are not background: there is something to see."""
+    whole = Box.whole(plan.region.shape)
+    counts = [np.zeros(n, np.int64) for n in whole.shape]
+    slab = max(1, _BAND_CELLS * whole.shape[0] // whole.size)
+    for start in range(0, whole.shape[0], slab):
+        box = whole.replace_axis(0, start, min(start + slab, whole.shape[0]))
+        marked = labels(box) != plan.card.ids[0]
+        counts[0][box.slices[0]] = marked.sum(axis=(1, 2))
+        counts[1] += marked.sum(axis=(0, 2))
+        counts[2] += marked.sum(axis=(0, 1))
+    best = (np.flatnonzero(count == count.max()) for count in counts)
+    return tuple(int(ties[len(ties) // 2]) for ties in best)

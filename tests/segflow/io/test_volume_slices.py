@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt
 
 from segflow.io.orientation import ORIENTATIONS
-from segflow.io.slices import middle_slices
+from segflow.io.slices import orthogonal_slices
 from segflow.io.volume import VolumeSpec, open_volume
 
 
@@ -29,7 +29,7 @@ def head(stored: str) -> nib.Nifti1Image:
 def test_right_is_left_front_and_top_are_up_whatever_the_orientations(tmp_path: Path, stored: str, wanted: str) -> None:
     head(stored).to_filename(tmp_path / "h.nii")
     source = open_volume(VolumeSpec(str(tmp_path / "h.nii"), wanted))
-    axial, coronal, sagittal = middle_slices(lambda box: source.read(box).values[0], source.grid)
+    axial, coronal, sagittal = orthogonal_slices(lambda box: source.read(box).values[0], source.grid)
     assert (axial.shape, coronal.shape, sagittal.shape) == ((14, 12), (20, 12), (20, 14))
     assert axial[0, 0] & 3 == 3, "top left of the axial picture: right and front"
     assert axial[-1, -1] & 3 == 0
@@ -43,6 +43,18 @@ def test_right_is_left_front_and_top_are_up_whatever_the_orientations(tmp_path: 
 def test_pictures_are_no_larger_than_asked_for(tmp_path: Path, max_px: int) -> None:
     head("LIA").to_filename(tmp_path / "h.nii")
     source = open_volume(VolumeSpec(str(tmp_path / "h.nii")))
-    for picture in middle_slices(lambda box: source.read(box).values[0], source.grid, max_px):
+    for picture in orthogonal_slices(lambda box: source.read(box).values[0], source.grid, max_px):
         assert picture.dtype == np.uint8
         assert max(picture.shape) <= max_px
+
+
+@given(stored=st.sampled_from(ORIENTATIONS), at=st.tuples(st.integers(0, 11), st.integers(0, 13), st.integers(0, 9)))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_all_slices_go_through_the_voxel_that_is_named(tmp_path: Path, stored: str, at: tuple[int, int, int]) -> None:
+    head(stored).to_filename(tmp_path / "h.nii")
+    grid = open_volume(VolumeSpec(str(tmp_path / "h.nii"), stored)).grid
+    voxel = tuple(min(i, n - 1) for i, n in zip(at, grid.shape, strict=True))
+    marked = np.zeros(grid.shape, np.uint8)
+    marked[voxel] = 1
+    for picture in orthogonal_slices(lambda box: marked[box.slices], grid, at=voxel):
+        assert picture.any()
