@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -40,9 +41,10 @@ def cluster(workers: int) -> Iterator[Executor]:
     They listen on 127.0.0.1 only, open no dashboard, and say nothing: what goes wrong in them is raised here.
     """
     # Without routes nothing is served by HTTP; on port 0 two runs do not meet on 8787.
-    routes: dict[str, Any] = {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")}
+    settings: dict[str, Any] = {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")}
+    settings["distributed.worker.preload"] = [__name__]
     with (
-        dask.config.set(routes),
+        dask.config.set(settings),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -55,6 +57,11 @@ def cluster(workers: int) -> Iterator[Executor]:
         Client(local) as client,
     ):
         yield DaskExecutor(client)
+
+
+def dask_setup(_worker: Any) -> None:
+    """Leave Ctrl-C, which a terminal sends to workers too, to the driver; Dask calls this in each worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class DaskExecutor:

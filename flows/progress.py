@@ -24,6 +24,16 @@ def progress(quiet: bool = False) -> Iterator[Listener]:
         yield Lines()
 
 
+def remaining(seconds: float) -> str:
+    """Return how long something will take, as rough as it is known: 42 s, 4 min 07 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
 class Lines:
     """A line when a scene begins and ends, and every ten seconds between."""
 
@@ -41,7 +51,7 @@ class Lines:
             spent = monotonic() - self._began
             if monotonic() - self._said >= _EVERY_SECONDS and self._done:
                 left = spent * max(0, self._total - self._done) / self._done
-                self._say(f"{event.scene}: {self._done:,} of {self._total:,} patches, about {left:.0f} s left")
+                self._say(f"{event.scene}: {self._done:,} of {self._total:,} patches, about {remaining(left)} left")
         elif isinstance(event, SceneEnded):
             self._say(f"{event.state.scene}: {event.state.state}")
 

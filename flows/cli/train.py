@@ -9,8 +9,8 @@ from collections.abc import Callable
 from time import monotonic
 
 from flows.cli.recipe import recipe_of
+from flows.progress import remaining
 from segflow.recipe import Recipe
-from segflow.report.numbers import seconds as duration
 
 
 def main(options: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def _report(recipe: Recipe, quiet: int) -> Callable[[int, float], None]:
         if quiet or (done % every and done != steps):
             return
         left = (monotonic() - began) / (done - first[0]) * (steps - done)
-        sys.stderr.write(f"step {done:,} of {steps:,}, loss {loss:.4f}, about {duration(left)} left\n")
+        sys.stderr.write(f"step {done:,} of {steps:,}, loss {loss:.4f}, about {remaining(left)} left\n")
         sys.stderr.flush()
 
     return report

@@ -134,7 +134,7 @@ class Making:
         path.write_text(yaml.safe_dump(usual | parts if data is None else dict(data)))
         return path
 
-    def digests(self, folder: str = "out", pattern: str = "*[!l].*") -> dict[str, str]:
+    def digests(self, folder: str = "out") -> dict[str, str]:
         """Return checksums of label and confidence files."""
         found = [path for end in ("*.tif", "*.nii.gz") for path in (self.folder / folder).glob(end)]
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found)}
@@ -159,7 +159,7 @@ def making(tmp_path: Path) -> Making:
     return Making(tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def making_in() -> Callable[[Path], Making]:
     """Makes things in any folder."""
     return Making
