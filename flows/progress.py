@@ -45,7 +45,8 @@ class Lines:
         """Hear of an event."""
         if isinstance(event, SceneStarted):
             self._total, self._done, self._began = event.forwards, 0, monotonic()
-            self._say(f"{event.scene}: scene {event.number} of {event.scenes}, {event.forwards:,} patches")
+            rest = " left of an earlier run" if event.resumed else ""
+            self._say(f"{event.scene}: scene {event.number} of {event.scenes}, {event.forwards:,} patches{rest}")
         elif isinstance(event, ChunkDone):
             self._done += event.forwards
             spent = monotonic() - self._began

@@ -52,8 +52,9 @@ def evaluate(
     one, two = open_source(_spec(prediction)), open_source(_spec(reference))
     try:
         notice = compare_places(one, two)
-        if notice is not None:
-            _LOG.warning("%s", notice)
+        notices = (*one.notices, *two.notices, *(() if notice is None else (notice,)))
+        for text in notices:
+            _LOG.warning("%s", text)
         skipped = tuple(sorted({*ignore, *(card.ignore if card else ())}))
         classes = card.classes if card else _found_classes(one, two, mapping or {}, skipped)
         ids = tuple(item.id for item in classes)
@@ -65,7 +66,7 @@ def evaluate(
             result,
             inputs=(prediction,),
             references=(reference,),
-            notices=() if notice is None else (notice,),
+            notices=notices,
         )
     finally:
         one.close()

@@ -10,12 +10,21 @@ from segflow.report import SceneState
 
 @dataclass(frozen=True, slots=True)
 class SceneStarted:
-    """A scene begins: `cells` in all, of which `done` are there from before."""
+    """A scene begins.
+
+    Attributes:
+        scene: its name.
+        number: which scene it is, from 1.
+        scenes: how many there are.
+        forwards: patches that are still to be run, at most.
+        resumed: whether chunks from an earlier run are there.
+    """
 
     scene: str
     number: int
     scenes: int
     forwards: int
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

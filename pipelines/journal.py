@@ -137,3 +137,14 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def has_chunks(path: Path) -> bool:
+    """Tell whether a journal is there and knows of a finished chunk: whether there is something to resume."""
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(path)) as db:
+            return db.execute("select 1 from chunk limit 1").fetchone() is not None
+    except sqlite3.Error:
+        return False

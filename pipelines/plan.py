@@ -13,6 +13,7 @@ from pydantic import Discriminator, Tag, TypeAdapter
 
 from segflow.backends import ForwardSettings
 from segflow.grid import Grid
+from segflow.io.atomic import write_text
 from segflow.io.raster import RasterSpec
 from segflow.io.volume import VolumeSpec
 from segflow.models.card import Card
@@ -150,7 +151,7 @@ def to_data(plan: ScenePlan) -> dict[str, Any]:
 
 def write_plan(plan: ScenePlan, path: Path) -> None:
     """Write the plan as JSON."""
-    path.write_bytes(_ADAPTER.dump_json(plan, indent=1))
+    write_text(path, _ADAPTER.dump_json(plan, indent=1).decode())
 
 
 def read_plan(path: Path) -> ScenePlan:

@@ -83,7 +83,11 @@ class InProcess:
 
 
 def predict(
-    plan: ScenePlan, workshop: Workshop, executor: Executor, on_chunk: Callable[[ChunkRecord], None] = lambda _: None
+    plan: ScenePlan,
+    workshop: Workshop,
+    executor: Executor,
+    on_chunk: Callable[[ChunkRecord], None] = lambda _: None,
+    on_start: Callable[[int], None] = lambda _: None,
 ) -> Totals:
     """Make all chunks of a scene that are not there yet, and return the sums over all.
 
@@ -92,6 +96,7 @@ def predict(
         workshop: where it is made. What another plan left there is dropped.
         executor: who works off the blocks.
         on_chunk: told of each new chunk.
+        on_start: told how many patches an earlier run has done, before the first chunk.
     """
     workshop.folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(workshop.journal, plan.staging_key)
@@ -99,6 +104,7 @@ def predict(
         staging = _staging(plan, workshop, journal)
         write_plan(plan, workshop.plan)
         jobs = _missing(plan, journal, staging)
+        on_start(sum(record.forwards for record in journal.chunks()))
         for record in executor(workshop, plan, jobs):
             journal.record(record)
             on_chunk(record)

@@ -114,7 +114,7 @@ def plan_scene(
             workers=recipe.compute.workers,
             reference=reference,
             preview=region != Box.whole(source.grid.shape),
-            notices=(*getattr(source, "notices", ()), *notices),
+            notices=(*source.notices, *notices),
         )
     finally:
         source.close()

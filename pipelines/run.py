@@ -14,7 +14,7 @@ from typing import Any
 from pipelines.engine import Engine, model_of, settle
 from pipelines.events import ChunkDone, Listener, SceneEnded, SceneStarted
 from pipelines.export import export
-from pipelines.journal import ChunkRecord, Totals
+from pipelines.journal import ChunkRecord, Totals, has_chunks
 from pipelines.lock import locked
 from pipelines.plan import ScenePlan
 from pipelines.predict import Executor, InProcess, Workshop, predict
@@ -22,7 +22,7 @@ from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
 from pipelines.report import finished, published, report
 from segflow.errors import InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
 from segflow.recipe import Recipe, read_recipe
-from segflow.report import RunReport, SceneReport, SceneState, write_run_report
+from segflow.report import RunReport, SceneReport, SceneState, run_report, write_run_report
 
 _LOG = logging.getLogger(__name__)
 HIDDEN = ".segflow"
@@ -94,8 +94,6 @@ def run(
 
 def _publish(recipe: Recipe, folder: Path, states: list[SceneState]) -> Outcome:
     if all(state.state in ("failed", "refused") for state in states):
-        from segflow.report import run_report
-
         return Outcome(folder, run_report(recipe.name, states))
     return Outcome(folder, write_run_report(folder, recipe.name, states))
 
@@ -151,13 +149,14 @@ class _Run:
         try:
             state = self._stages(item, workshop, number, scenes)
         except (RecipeError, PlanError, InputError, ModelError) as error:
-            shutil.rmtree(workshop.folder, ignore_errors=True)
             state = SceneState(scene=item.name, state="refused", error=str(error))
         except SegflowError as error:
             state = SceneState(scene=item.name, state="failed", error=str(error))
         except Exception as error:
             _LOG.exception("%s failed", item.name)
             state = SceneState(scene=item.name, state="failed", error=f"{type(error).__name__}: {error}")
+        if state.state in ("failed", "refused") and not has_chunks(workshop.journal):
+            shutil.rmtree(workshop.folder, ignore_errors=True)
         self.listener(SceneEnded(state))
         return state
 
@@ -173,8 +172,9 @@ class _Run:
             shutil.rmtree(workshop.folder, ignore_errors=True)
         elif plan.preview:
             _require_no_whole(plan, self.folder)
-        self.listener(SceneStarted(plan.scene, number, scenes, plan.task.layout.forwards))
-        totals = self.stages.predict(plan, workshop, self.executor, self._heard(plan.scene))
+        totals = self.stages.predict(
+            plan, workshop, self.executor, self._heard(plan.scene), self._begun(plan, number, scenes)
+        )
         exporting = perf_counter()
         files = self.stages.export(plan, workshop, self.folder)
         seconds: dict[str, Any] = {**totals.seconds, "export": perf_counter() - exporting}
@@ -184,6 +184,13 @@ class _Run:
         )
         shutil.rmtree(workshop.folder, ignore_errors=True)
         return SceneState(scene=item.name, state="done", report=made)
+
+    def _begun(self, plan: ScenePlan, number: int, scenes: int) -> Callable[[int], None]:
+        def begun(found: int) -> None:
+            left = max(0, plan.task.layout.forwards - found)
+            self.listener(SceneStarted(plan.scene, number, scenes, left, found > 0))
+
+        return begun
 
     def _heard(self, scene: str) -> Callable[[ChunkRecord], None]:
         def heard(record: ChunkRecord) -> None:

@@ -47,6 +47,7 @@ class ArraySource:
         self._wanted = wanted
         self.name = name
         self.grid = grid
+        self.notices: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:

@@ -23,8 +23,7 @@ from segflow.io.raster_header import (
     RasterSpec,
     choose_bands,
     common_type,
-    control_points,
-    notice,
+    notices_of,
     open_file,
     rule_of,
 )
@@ -59,10 +58,7 @@ class RasterSource:
             self._file.close()
             raise
         self._collar: Runs | None = None
-        if self._grid.affine is None:
-            notice(
-                f"{shown(spec.path)} has no georeference{control_points(self._file)}: the result will have none either"
-            )
+        self.notices = notices_of(self._file, self._bands, spec)
 
     @property
     def spec(self) -> RasterSpec:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,7 @@ from segflow.errors import InputError
 from segflow.io.cutshort import require_whole_file
 from segflow.io.gdalenv import environment, is_plain, is_remote, no_georeference_is_fine, reason, shown
 from segflow.io.mask import MaskRule, mask_kind, nodata_range
-
-_LOG = logging.getLogger(__name__)
+from segflow.io.place import grid_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,20 +123,20 @@ def rule_of(file: Any, bands: tuple[int, ...], spec: RasterSpec) -> MaskRule:
     ranges = []
     for band in bands:
         nodata = spec.nodata if spec.nodata is not None else file.nodatavals[band - 1]
-        limits = nodata_range(nodata, np.dtype(file.dtypes[band - 1]))
-        if limits is None and nodata is not None and nodata == nodata:
-            notice(f"{shown(spec.path)}: nodata {nodata:g} cannot occur in {file.dtypes[band - 1]}; nothing is masked")
-        ranges.append(limits)
+        ranges.append(nodata_range(nodata, np.dtype(file.dtypes[band - 1])))
     flags = [[flag.name for flag in file.mask_flag_enums[band - 1]] for band in bands]
     return MaskRule(tuple(ranges), alpha, mask_kind(flags, spec.nodata is not None))
 
 
-def control_points(file: Any) -> str:
-    """Return words for a notice where the file has ground control points, else nothing."""
-    return " but ground control points (gdalwarp applies them)" if file.gcps[0] else ""
-
-
-@cache
-def notice(text: str) -> None:
-    """Log a notice, once a process."""
-    _LOG.warning(text)
+def notices_of(file: Any, bands: tuple[int, ...], spec: RasterSpec) -> tuple[str, ...]:
+    """Return what people must know of a file: a nodata value that cannot occur, a missing georeference."""
+    found = []
+    for band in bands:
+        nodata = spec.nodata if spec.nodata is not None else file.nodatavals[band - 1]
+        kind = file.dtypes[band - 1]
+        if nodata is not None and nodata == nodata and nodata_range(nodata, np.dtype(kind)) is None:
+            found.append(f"{shown(spec.path)}: nodata {nodata:g} cannot occur in {kind}; nothing is masked")
+    if grid_of(file).affine is None:
+        points = " but ground control points (gdalwarp applies them)" if file.gcps[0] else ""
+        found.append(f"{shown(spec.path)} has no georeference{points}: the result will have none either")
+    return tuple(dict.fromkeys(found))

@@ -37,6 +37,10 @@ class Source(Protocol):
         """The scene's name: the file's without its extensions."""
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """What is odd in the file and how it was read, for people; known once it is open."""
+
+    @property
     def grid(self) -> Grid:
         """The grid that `read` speaks of. For volumes in the orientation that was asked for."""
 

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from segflow.errors import ModelError
+from segflow.io.atomic import write_text
 
 
 class _Part(BaseModel):
@@ -145,4 +146,4 @@ def read_card(path: Path) -> Card:
 
 def write_card(card: Card, path: Path) -> None:
     """Write a model card as YAML that `read_card` reads back equal."""
-    path.write_text(yaml.safe_dump(card.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
+    write_text(path, yaml.safe_dump(card.model_dump(mode="json", exclude_defaults=True), sort_keys=False))
