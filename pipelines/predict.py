@@ -191,18 +191,17 @@ def _count(plan: ScenePlan, part: Sealed, reference: Source | None) -> Counts:
         ignore=plan.reference.ignore,
         mapping=plan.reference.map,
         valid=part.valid,
-        scored=truth.valid & _inside(plan.reference, part.chunk),
+        scored=truth.valid & inside(plan.reference, part.chunk),
     )
 
 
-def _inside(reference: ReferencePlan, chunk: Box) -> NDArray[np.bool_]:
-    inside = np.ones(chunk.shape, np.bool_)
-    if reference.region is not None:
-        held = chunk.intersect(reference.region)
-        inside[:] = False
-        if held is not None:
-            inside[held.within(chunk)] = True
-    return inside
+def inside(reference: ReferencePlan, box: Box) -> NDArray[np.bool_]:
+    """Return which cells of a box are scored: (*box) bool."""
+    held = box if reference.region is None else box.intersect(reference.region)
+    scored = np.zeros(box.shape, np.bool_)
+    if held is not None:
+        scored[held.within(box)] = True
+    return scored
 
 
 def peak_rss_bytes() -> int:

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from pipelines.export import reader_of
 from pipelines.plan import ScenePlan
-from pipelines.predict import Workshop
+from pipelines.predict import Workshop, inside
 from segflow.io.opening import open_source
 from segflow.io.raster import RasterSource
 from segflow.io.slices import orthogonal_slices
 from segflow.io.source import Source
 from segflow.io.staging import Staging
+from segflow.metrics import reference_codes
 from segflow.report import Preview, stretch, thinning
 from tiling import Box
 
@@ -86,19 +87,9 @@ def _truth(plan: ScenePlan, reference: Source, box: Box) -> NDArray[np.int32]:
     if plan.reference is None:
         raise ValueError("the scene has no reference")
     pixels = reference.read(box)
-    ids = np.where(pixels.valid, pixels.values[0], -1).astype(np.int32)
-    out = np.full(ids.shape, -1, np.int32)
-    targets = {value: value for value in plan.card.ids} | plan.reference.map
-    for value, target in targets.items():
-        if value not in plan.reference.ignore and target in plan.card.ids:
-            out[ids == value] = target
-    if plan.reference.region is not None:
-        held = box.intersect(plan.reference.region)
-        kept = np.full(ids.shape, -1, np.int32)
-        if held is not None:
-            kept[held.within(box)] = out[held.within(box)]
-        out = kept
-    return out
+    rows = reference_codes(plan.card.ids, plan.reference.ignore, plan.reference.map)(pixels.values[0].reshape(-1))
+    shown = np.array([*plan.card.ids, -1, -1], np.int32)[rows].reshape(box.shape)
+    return np.where(pixels.valid & inside(plan.reference, box), shown, np.int32(-1))
 
 
 def _slices(

@@ -1,7 +1,7 @@
 """Confusion counts that stream, and the scores that follow from them. numpy only."""
 
 from segflow.metrics.compare import evaluate
-from segflow.metrics.counts import Counts, count_confusion
+from segflow.metrics.counts import Counts, count_confusion, reference_codes
 from segflow.metrics.scores import ClassScores, ConfusionMatrix, Overall, Scores, pool_scores, scores
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "count_confusion",
     "evaluate",
     "pool_scores",
+    "reference_codes",
     "scores",
 ]

@@ -122,8 +122,8 @@ def count_confusion(
             raise ValueError(f"{what} has shape {array.shape}, the prediction {prediction.shape}; they must agree")
     n = len(ids)
     void = n
-    of_prediction = _Codes({VOID: void} | dict.fromkeys(ignore, void) | {v: i for i, v in enumerate(ids)}, n + 1)
-    of_reference = _Codes(_reference_codes(ids, ignore, mapping or {}), n + 1)
+    of_prediction = Codes({VOID: void} | dict.fromkeys(ignore, void) | {v: i for i, v in enumerate(ids)}, n + 1)
+    of_reference = reference_codes(ids, ignore, mapping or {})
     joint = np.zeros((n + 2) * (n + 2), np.int64)
     flat_prediction = prediction.reshape(-1)
     flat_rest = [None if array is None else array.reshape(-1) for array in (reference, valid, scored)]
@@ -152,8 +152,14 @@ def count_confusion(
     return Counts(tuple(ids), matrix, cells - int(inside), predicted)
 
 
-def _reference_codes(ids: Sequence[int], ignore: Sequence[int], mapping: Mapping[int, int]) -> dict[int, int]:
-    """Return the row of every id that a reference may hold; row n leaves the matrix."""
+def reference_codes(ids: Sequence[int], ignore: Sequence[int], mapping: Mapping[int, int]) -> Codes:
+    """Return what gives the row of every id that a reference may hold, for n class ids.
+
+    An id is first looked up in `mapping`, then in `ignore`, then in `ids`. Row n: not scored. Row n + 1: unknown.
+
+    Raises:
+        InputError: `mapping` leads to an id that is neither a class nor ignored.
+    """
     codes = {value: row for row, value in enumerate(ids)} | dict.fromkeys(ignore, len(ids))
     strange = sorted({target for target in mapping.values() if target not in codes})
     if strange:
@@ -162,10 +168,10 @@ def _reference_codes(ids: Sequence[int], ignore: Sequence[int], mapping: Mapping
             f"class ids {_listed(ids)}" + (f" or ignored ids {_listed(ignore)}" if ignore else ""),
             "correct the right-hand sides of references.map",
         )
-    return codes | {source: codes[target] for source, target in mapping.items()}
+    return Codes(codes | {source: codes[target] for source, target in mapping.items()}, len(ids) + 1)
 
 
-class _Codes:
+class Codes:
     """Values to small consecutive codes: by a table where they fit 16 bits, by search where they do not."""
 
     def __init__(self, codes: Mapping[int, int], unknown: int) -> None:
@@ -204,7 +210,7 @@ class _Codes:
 
 
 def _unknown(
-    what: str, values: NDArray[Any], where: NDArray[np.bool_] | None, codes: _Codes, ids: Sequence[int]
+    what: str, values: NDArray[Any], where: NDArray[np.bool_] | None, codes: Codes, ids: Sequence[int]
 ) -> InputError:
     strangers = codes.strangers(values.reshape(-1) if where is None else values[where])
     named = ", ".join(f"{value:g} ({count} cells)" for value, count in list(strangers.items())[:8])
