@@ -114,7 +114,7 @@ def resample(
 
 def draw_softness(rng: np.random.Generator, augment: Augment) -> float:
     """Draw the sigma, in cells, by which a volume is blurred together with its labels; 0 for none."""
-    return float(rng.uniform(0.4, 2.0)) if augment == "volume" and rng.random() < 0.5 else 0.0
+    return float(rng.uniform(0.4, 3.0)) if augment == "volume" and rng.random() < 0.6 else 0.0
 
 
 def soften_labels(labels: NDArray[np.int64], sigma: float, classes: int) -> NDArray[np.int64]:
@@ -194,7 +194,7 @@ def _curve(rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw heights at nine equal steps from 0 to 1: mostly rising, one time in twenty any."""
     if rng.random() < 0.05:
         return np.concatenate(([0.0], rng.uniform(0.1, 1.0, 8)))
-    knots = np.linspace(0.0, 1.0, 9) ** np.exp(rng.normal(0.0, 0.3))
+    knots = np.linspace(0.0, 1.0, 9) ** np.exp(rng.normal(-0.1, 0.5))
     steps = np.diff(knots) * np.exp(rng.normal(0.0, 0.3, 8))
     return np.concatenate(([0.0], np.cumsum(steps) / steps.sum()))
 
