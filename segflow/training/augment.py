@@ -183,7 +183,9 @@ def _change_contrast(values: Tensor, statistics: Statistics, rng: np.random.Gene
         top = max(float(torch.quantile(sample[channel], 0.995)), 1e-6)
         heights = _curve(rng)
         curve = _through(values[channel] / top, heights)
-        known = _through(sample[channel] / top, heights)
+        # A tighter brain mask leaves out the darkest cells, and with them moves mean and deviation.
+        darkest = torch.quantile(sample[channel], float(rng.uniform(0.0, 0.35)))
+        known = _through(sample[channel][sample[channel] >= darkest] / top, heights)
         means.append(known.mean())
         deviations.append(known.std().clamp_min(1e-3))
         changed.append(curve * _bias_field(tuple(values.shape[1:]), rng))
