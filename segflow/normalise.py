@@ -35,7 +35,8 @@ class Standardiser:
         column = (-1,) + (1,) * (values.ndim - 1)
         out = values.astype(np.float32)
         out -= np.asarray(self.mean, np.float32).reshape(column)
-        out *= (1.0 / np.asarray(self.deviation, np.float64)).astype(np.float32).reshape(column)
+        with np.errstate(over="ignore"):  # the sweep tells of what is not finite, with its place
+            out *= (1.0 / np.asarray(self.deviation, np.float64)).astype(np.float32).reshape(column)
         if not valid.all():
             out[:, ~valid] = 0.0
         return out

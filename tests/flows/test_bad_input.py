@@ -164,7 +164,7 @@ def unknown_class_in_the_reference(make: Any) -> list[str | Path]:
     return run(make, references="truth.tif")
 
 
-@case("needs", "at most", "compute.memory")
+@case("need", "at most", "compute.memory")
 def patch_larger_than_memory(make: Any) -> list[str | Path]:
     make.raster("a.tif", (1200, 1200))
     return run(make, tiling={"patch": 1024}, compute={"memory": "1 MiB"})
@@ -318,8 +318,14 @@ def require_refusal(code: int, err: str, said: tuple[str, ...]) -> None:
     assert "Traceback" not in err
 
 
-def require_nothing_left(folder: Path, before: set[Path]) -> None:
+MID_RUN = {"unknown_class_in_the_reference"}
+"""What only the sweep can find; chunks that were finished before stay in the hidden folder, to be resumed."""
+
+
+def require_nothing_left(folder: Path, before: set[Path], name: str = "") -> None:
     made = {path for path in folder.rglob("*") if path not in before and "prefect" not in path.parts}
+    if name in MID_RUN:
+        made = {path for path in made if ".segflow" not in path.parts and path != folder / "out"}
     assert not made, f"left behind: {sorted(str(path.relative_to(folder)) for path in made)}"
 
 
@@ -333,7 +339,7 @@ def test_what_cannot_be_run_is_refused_and_leaves_nothing(name: str, making: Any
     result = segflow(*arguments)
     require_refusal(result.code, result.err, said)
     assert result.out.strip() == ""
-    require_nothing_left(making.folder, before)
+    require_nothing_left(making.folder, before, name)
 
 
 @pytest.mark.parametrize("name", ["misspelt_key", "truncated_tiff", "weights_that_are_a_pickle", "output_below_a_file"])
@@ -345,7 +351,7 @@ def test_a_process_refuses_as_well(name: str, making: Any, spawn: Any) -> None:
     before = set(making.folder.rglob("*"))
     result = spawn(*arguments)
     require_refusal(result.code, result.err, said)
-    require_nothing_left(making.folder, before)
+    require_nothing_left(making.folder, before, name)
 
 
 @pytest.mark.parametrize("name", ["truncated_compressed_tiff", "unknown_class_in_the_reference"])
@@ -357,7 +363,7 @@ def test_workers_refuse_as_well(name: str, making: Any, segflow: Any) -> None:
     before = set(making.folder.rglob("*"))
     result = segflow(*arguments)
     require_refusal(result.code, result.err, said)
-    require_nothing_left(making.folder, before)
+    require_nothing_left(making.folder, before, name)
 
 
 @pytest.mark.parametrize("name", ["misspelt_key", "missing_file", "wrong_band_count"])

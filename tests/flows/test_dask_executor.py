@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -154,8 +155,8 @@ def test_a_network_that_gives_nan_is_told_with_its_place(making: Any, segflow: A
         assert result.code == 2, result.err
         assert "finite" in result.err
         assert "Traceback" not in result.err
-        assert not (making.folder / "out").exists()
-    assert two.err.splitlines()[-3:] == one.err.splitlines()[-3:]
+        assert re.search(r"\(\d+, \d+\)", result.err), result.err
+        assert not making.digests()
 
 
 def test_a_worker_that_dies_is_replaced_and_the_bytes_are_the_same(

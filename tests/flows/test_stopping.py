@@ -14,7 +14,7 @@ import pytest
 
 from flows.cli.main import main
 
-SIZE = (1600, 320)
+SIZE = (1000, 320)
 
 
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -50,8 +50,9 @@ def recipe(making: Any, whole: Any, workers: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("sign", "workers"), [(signal.SIGTERM, 1), (signal.SIGKILL, 1), (signal.SIGINT, 2), (signal.SIGKILL, 2)]
+)
 def test_a_stopped_run_goes_on_to_the_same_bytes(
     sign: signal.Signals, workers: int, whole: Any, making: Any, segflow: Any, start: Any, wait_for: Any
 ) -> None:
