@@ -130,7 +130,7 @@ def test_changes_repeat_with_their_seed_and_differ_without() -> None:
 
 
 def test_statistics_follow_a_change_of_contrast() -> None:
-    """A scene under a random contrast curve is normalised as it would be, in a mask as tight or tighter: unaided, means would be near 80."""
+    """A scene is normalised as it would be under the curve, in a mask as tight or tighter; else means were near 80."""
     rng = np.random.default_rng(0)
     sample = rng.gamma(4.0, 20.0, (1, 4096)).astype(np.float32)
     known = Statistics(sample.mean(1), sample.std(1), sample)
