@@ -117,10 +117,9 @@ def _recipe(command: argparse.ArgumentParser, needed: bool = True) -> None:
 
 
 def _selection(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--window", type=_integers, metavar="X,Y,W,H", help="only these cells (rasters)")
-    command.add_argument(
-        "--bbox", type=_numbers, metavar="XMIN,YMIN,XMAX,YMAX", help="only this box, in the raster's CRS"
-    )
+    part = command.add_mutually_exclusive_group()
+    part.add_argument("--window", type=_integers, metavar="X,Y,W,H", help="only these cells (rasters)")
+    part.add_argument("--bbox", type=_numbers, metavar="XMIN,YMIN,XMAX,YMAX", help="only this box, in the raster's CRS")
     command.add_argument("--limit", type=_count, metavar="N", help="only the first N scenes")
 
 

@@ -376,7 +376,16 @@ def test_plan_refuses_as_well(name: str, making: Any, segflow: Any) -> None:
     require_refusal(result.code, result.err, said)
 
 
-@pytest.mark.parametrize("flags", [["--window", "1,2,3"], ["--limit", "0"], ["--bbox", "a,b,c,d"], ["--nothing"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--window", "1,2,3"],
+        ["--limit", "0"],
+        ["--bbox", "a,b,c,d"],
+        ["--nothing"],
+        ["--window", "0,0,9,9", "--bbox", "0,0,9,9"],
+    ],
+)
 def test_wrong_usage_is_told_in_one_line_with_the_usage(flags: list[str], making: Any, segflow: Any) -> None:
     result = segflow("run", making.recipe(), *flags)
     assert result.code == 2
