@@ -6,6 +6,7 @@ the whole raster, never in those of the box, so the answer for a cell is the sam
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,14 @@ class Aoi:
     """
 
     edges: NDArray[np.float64]
+
+    def identity(self) -> str:
+        """Return the sha256 of the edges, whatever their order: of the polygons as they are used on this raster.
+
+        So a file counts with all that changes where its polygons lie (.prj, a folder's parts), and with nothing else.
+        """
+        edges = self.edges + 0.0  # -0.0 is 0.0
+        return hashlib.sha256(np.ascontiguousarray(edges[np.lexsort(edges.T)], "<f8").tobytes()).hexdigest()
 
     def inside(self, box: Box) -> NDArray[np.bool_]:
         """Tell which cells of a box have their centre inside: (y, x) bool."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from segflow.errors import InputError
 from segflow.grid import Grid
 from segflow.io.aoi import Aoi, read_aoi
 from segflow.io.collar import Runs, collar_runs
-from segflow.io.content import file_identity
 from segflow.io.gdalenv import environment, reason, scene_name, shown
 from segflow.io.identity import raster_identity
 from segflow.io.mask import Bools
@@ -151,7 +149,6 @@ class RasterSource:
         self.close()
 
     def _facts(self) -> dict[str, Any]:
-        aoi = self._spec.aoi
         grid = self._grid
         return {
             "grid": [list(grid.shape), list(grid.affine or ()), grid.crs],
@@ -159,7 +156,7 @@ class RasterSource:
             "bands": list(self._bands),
             "rule": repr(self._rule),
             "collar": self._spec.collar,
-            "aoi": None if aoi is None else (file_identity(Path(aoi)) if Path(aoi).is_file() else aoi),
+            "aoi": None if self._aoi is None else self._aoi.identity(),
         }
 
     def _judged(self, box: Box, shape: tuple[int, int] | None = None) -> tuple[NDArray[Any], Bools, Bools]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,43 @@ def test_areas_in_another_crs_are_put_into_the_rasters(write_raster: WriteRaster
     pyogrio.raw.write(file, moved, [], [], driver=driver, crs="EPSG:4326", geometry_type="Polygon")
     with open_raster(RasterSpec(str(path), aoi=str(file))) as source:
         assert source.identity() != before
+
+
+def _write_area(file: Path, driver: str, polygons: list[shapely.Polygon]) -> None:
+    shapes = shapely.to_wkb(np.array(polygons))
+    pyogrio.raw.write(file, shapes, [], [], driver=driver, crs="EPSG:32633", geometry_type="Polygon")
+
+
+def _identity(path: Path, aoi: Path) -> str:
+    with open_raster(RasterSpec(str(path), aoi=str(aoi))) as source:
+        return source.identity()
+
+
+def test_an_area_counts_by_where_its_polygons_lie_and_not_by_its_file(
+    write_raster: WriteRaster, tmp_path: Path
+) -> None:
+    path = write_raster(np.ones((1, 400, 300), dtype=np.uint8), transform=UTM)
+    one, two = shapely.box(500500, 5597000, 501000, 5598000), shapely.box(501500, 5597000, 502000, 5598000)
+    _write_area(tmp_path / "area.shp", "ESRI Shapefile", [one, two])
+    _write_area(tmp_path / "other.gpkg", "GPKG", [two, one])
+    before = _identity(path, tmp_path / "area.shp")
+    assert _identity(path, tmp_path / "other.gpkg") == before
+    # The same .shp, but its .prj says another place: 500 m of false easting.
+    prj = (tmp_path / "area.prj").read_text()
+    assert '"False_Easting",500000.0' in prj
+    (tmp_path / "area.prj").write_text(prj.replace('"False_Easting",500000.0', '"False_Easting",500500.0'))
+    assert _identity(path, tmp_path / "area.shp") != before
+
+
+def test_an_area_in_a_folder_counts_by_its_polygons(write_raster: WriteRaster, tmp_path: Path) -> None:
+    path = write_raster(np.ones((1, 400, 300), dtype=np.uint8), transform=UTM)
+    folder = tmp_path / "area.gdb"
+    _write_area(folder, "OpenFileGDB", [shapely.box(500500, 5597000, 501000, 5598000)])
+    assert folder.is_dir()
+    before = _identity(path, folder)
+    shutil.rmtree(folder)
+    _write_area(folder, "OpenFileGDB", [shapely.box(500500, 5597000, 501010, 5598000)])
+    assert _identity(path, folder) != before
 
 
 def test_an_area_without_crs_is_taken_as_the_rasters_own_with_a_notice(
