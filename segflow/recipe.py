@@ -27,11 +27,11 @@ class Inputs(_Part):
 
     path: str | tuple[str, ...] = Field(description="A path, glob, list, folder, VRT or URL; may hold {case}.")
     bands: tuple[int, ...] | None = Field(None, description="Rasters: bands to read, 1-based, in the model's order.")
-    nodata: float | None = Field(None, description="Value that means no data; overrides the file's own.")
+    nodata: float | None = Field(None, description="Rasters: value that means no data; overrides the file's own.")
     collar: bool = Field(False, description="Rasters: nodata only where connected to the border.")
     aoi: str | None = Field(None, description="Rasters: a vector file; only cells inside its polygons are segmented.")
     channels: dict[str, str] | None = Field(
-        None, description="Channels kept in several files: channel name to a pattern with {case}."
+        None, description="Volumes: channels kept in several files: channel name to a pattern with {case}."
     )
     resample_to: str | None = Field(None, description="Volumes: the channel whose grid the other channels are put on.")
 
@@ -173,6 +173,16 @@ class Train(_Part):
     card: dict[str, Any] = Field(default_factory=dict, description="Further keys of the card: gsd, licence, ...")
 
 
+# What only one kind has; the other would ignore it.
+_ONLY: dict[Kind, tuple[str, ...]] = {
+    "raster": (
+        *("inputs.bands", "inputs.nodata", "inputs.collar", "inputs.aoi"),
+        *("references.region", "model.gsd", "outputs.nodata"),
+    ),
+    "volume": ("inputs.channels", "inputs.resample_to", "model.spacing"),
+}
+
+
 def _as_mapping(value: Any) -> Any:
     return {"path": value} if isinstance(value, str | list | tuple) else value
 
@@ -200,6 +210,21 @@ class Recipe(_Part):
         axes = 2 if self.kind == "raster" else 3
         if isinstance(self.tiling.patch, tuple) and len(self.tiling.patch) != axes:
             raise ValueError(f"tiling.patch of a {self.kind} has {axes} numbers, got {self.tiling.patch}")
+        return self
+
+    @model_validator(mode="after")
+    def _of_this_kind(self) -> Recipe:
+        """Refuse what would be ignored: a setting that only the other kind has."""
+        other: Kind = "volume" if self.kind == "raster" else "raster"
+        for key in _ONLY[other]:
+            where, name = key.split(".")
+            part = getattr(self, where)
+            if part is not None and getattr(part, name) != type(part).model_fields[name].default:
+                raise RecipeError(
+                    f"{key} is set in a recipe of kind {self.kind}, where it has no meaning",
+                    f"{key} in recipes of kind {other} only",
+                    f"remove {key}, or correct kind",
+                )
         return self
 
     @property
@@ -261,7 +286,11 @@ _PATH_KEYS = {"inputs", "inputs.path", "inputs.aoi", "references", "references.p
 
 
 def _from_cwd(key: str, value: Any) -> Any:
-    """Anchor a relative path given on the command line to the working directory."""
+    """Anchor relative paths given on the command line to the working directory, also those inside of a value."""
+    if isinstance(value, dict):
+        return {name: _from_cwd(f"{key}.{name}", item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_from_cwd(key, item) for item in value]
     if (
         key not in _PATH_KEYS
         or not isinstance(value, str)
