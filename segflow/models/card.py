@@ -70,7 +70,9 @@ class Card(_Part):
         "softmax", description="What turns the network's output into probabilities; none: it gives them itself."
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="For one-channel sigmoid heads and regions.")
-    regions: tuple[Region, ...] | None = Field(None, description="Overlapping sigmoid regions, in order of writing.")
+    regions: tuple[Region, ...] | None = Field(
+        None, min_length=1, description="Overlapping sigmoid regions, in order of writing."
+    )
     output: int = Field(0, ge=0, description="Which of the network's outputs, where it has several.")
     stride: int = Field(1, ge=1, description="Total downsampling; patches start at multiples of it.")
     channels: tuple[str, ...] = Field(min_length=1, description="Names of bands or modalities, in input order.")

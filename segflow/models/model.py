@@ -170,6 +170,12 @@ def load_model(choice: ModelChoice, base: Path | Callable[[str], Path] = Path(),
 
 
 def _overridden(card: Card, choice: ModelChoice) -> Card:
+    if choice.threshold is not None and card.regions is None and card.activation != "sigmoid":
+        raise ModelError(
+            f"model.threshold is {choice.threshold:g}, but {card.name} takes the largest of its channels",
+            "a threshold only for a model with one sigmoid channel or with regions",
+            "remove model.threshold",
+        )
     names = ("classes", "normalisation", "threshold", "gsd", "spacing", "architecture")
     changes: dict[str, Any] = {name: value for name in names if (value := getattr(choice, name)) is not None}
     if choice.arguments:

@@ -142,9 +142,34 @@ def test_a_model_of_the_other_kind_is_refused(tiny: Path) -> None:
 def test_what_the_recipe_overrides_is_in_the_card(tiny: Path) -> None:
     other = (CLASSES[0], LabelClass(id=9, name="other", colour="#00FF00"))
     scene = Normalisation(source="scene")
-    changed = load_model(choose(tiny, classes=other, normalisation=scene, threshold=0.3, gsd=0.5)).card
-    assert (changed.classes, changed.normalisation, changed.threshold, changed.gsd) == (other, scene, 0.3, 0.5)
+    changed = load_model(choose(tiny, classes=other, normalisation=scene, gsd=0.5)).card
+    assert (changed.classes, changed.normalisation, changed.gsd) == (other, scene, 0.5)
     assert changed.channels == card().channels
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"activation": "sigmoid"}, {"activation": "none", "regions": [{"channel": 0, "id": 4}]}],
+    ids=["one sigmoid channel", "regions"],
+)
+def test_a_threshold_is_taken_where_there_is_one_to_override(tiny: Path, changes: dict[str, Any]) -> None:
+    write_card(card(**changes), tiny.with_suffix(".yaml"))
+    assert load_model(choose(tiny, threshold=0.3)).card.threshold == 0.3
+
+
+@pytest.mark.parametrize("activation", ["softmax", "none"])
+def test_a_threshold_is_refused_where_the_largest_channel_wins(tiny: Path, activation: str) -> None:
+    write_card(card(activation=activation), tiny.with_suffix(".yaml"))
+    with pytest.raises(ModelError, match=r"model.threshold is 0.3") as caught:
+        load_model(choose(tiny, threshold=0.3))
+    assert caught.value.remedy == "remove model.threshold"
+
+
+def test_a_card_with_an_empty_list_of_regions_is_refused(tiny: Path) -> None:
+    path = tiny.with_suffix(".yaml")
+    path.write_text(path.read_text() + "activation: sigmoid\nregions: []\n")
+    with pytest.raises(ModelError, match="regions"):
+        load_model(choose(tiny))
 
 
 def test_overrides_that_do_not_fit_are_refused(tiny: Path) -> None:
