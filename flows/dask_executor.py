@@ -18,9 +18,10 @@ from distributed import Client, Future, KilledWorker, LocalCluster, get_worker, 
 
 from pipelines.journal import ChunkRecord
 from pipelines.plan import ScenePlan, read_plan
-from pipelines.predict import BlockJob, Executor, Workshop, run_block
+from pipelines.predict import BlockJob, Executor, OpenScene, Workshop, run_block
 from segflow.backends import Forward, ForwardSettings, load_forward, probe
 from segflow.errors import ModelError, SegflowError
+from segflow.io.opening import open_source
 from segflow.models.model import Model
 
 _NEVER = logging.CRITICAL + 1
@@ -142,9 +143,9 @@ def _work(workshop: Workshop, job: BlockJob, topic: str, halt: Path) -> list[Chu
     if halt.exists():
         return records
     worker: Any = get_worker()
-    plan = _plan(workshop.plan, workshop.plan.stat().st_mtime_ns)
+    plan, scene = _scene(workshop.plan, workshop.plan.stat().st_mtime_ns)
     forward = _forward(plan.card.model_dump_json(), plan.weights, plan.forward, plan.probe)
-    for record in run_block(workshop, plan, job, forward):
+    for record in run_block(workshop, plan, job, scene, forward):
         worker.log_event(topic, pickle.dumps(record))
         records.append(record)
         if halt.exists():
@@ -152,9 +153,12 @@ def _work(workshop: Workshop, job: BlockJob, topic: str, halt: Path) -> list[Chu
     return records
 
 
-@lru_cache(maxsize=4)
-def _plan(path: Path, _written: int) -> ScenePlan:
-    return read_plan(path)
+@lru_cache(maxsize=1)
+def _scene(path: Path, _written: int) -> tuple[ScenePlan, OpenScene]:
+    """Open a scene once a worker, and keep it for all its blocks; the next scene takes its place."""
+    plan = read_plan(path)
+    reference = None if plan.reference is None else open_source(plan.reference.spec)
+    return plan, OpenScene(open_source(plan.spec), reference)
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ from pipelines.journal import ChunkRecord
 from pipelines.plan import ScenePlan
 from pipelines.predict import BlockJob, Executor, Workshop
 from pipelines.prepare import Selection
-from pipelines.run import Outcome, Stages, run
+from pipelines.runner import Outcome, Stages, run
 from segflow.recipe import Recipe
 
 

@@ -24,7 +24,7 @@ from pipelines.export import export
 from pipelines.predict import predict
 from pipelines.prepare import Selection, plan_scene
 from pipelines.report import report
-from pipelines.run import Outcome, Stages
+from pipelines.runner import Outcome, Stages
 from segflow.recipe import Recipe, parse_recipe
 
 # Nothing is cached: a cached success whose output was deleted would be a lie.

@@ -10,7 +10,7 @@ __all__ = ["Outcome", "run"]
 def __getattr__(name: str) -> Any:
     """Bring `run` when it is asked for, since the libraries behind it take their time."""
     if name in __all__:
-        from pipelines.run import Outcome, run
+        from pipelines.runner import Outcome, run
 
         return {"Outcome": Outcome, "run": run}[name]
     raise AttributeError(f"module 'pipelines' has no attribute {name!r}")

@@ -8,38 +8,32 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from pipelines.outputs import layer_files
 from pipelines.plan import ScenePlan
 from pipelines.predict import Workshop
 from segflow.io.cog import write_byte_cog, write_label_cog
 from segflow.io.nifti import write_byte_nifti, write_label_nifti
+from segflow.io.rat import sidecar_of
 from segflow.io.staging import Staging
 from tiling import Box
 
 
-def output_files(plan: ScenePlan, folder: Path) -> dict[str, Path]:
-    """Return the files that a scene publishes, by layer."""
-    raster = plan.grid.kind == "raster"
-    files = {"labels": folder / f"{plan.scene}{'_labels.tif' if raster else '_dseg.nii.gz'}"}
-    if plan.task.confidence:
-        files["confidence"] = folder / f"{plan.scene}_confidence{'.tif' if raster else '.nii.gz'}"
-    return files
-
-
 def export(plan: ScenePlan, workshop: Workshop, folder: Path) -> dict[str, Path]:
-    """Write the outputs of a finished scene; each appears whole or not at all.
+    """Write the outputs of a finished scene and return them by layer; each appears whole or not at all.
 
     Raises:
         OutputError: a file cannot be written, or does not read back as it was written.
     """
     staging = Staging(workshop.staging, plan.region)
-    files = output_files(plan, folder)
+    files = layer_files(plan.scene, plan.grid.kind, folder, plan.task.confidence)
     for layer, path in files.items():
         reader = reader_of(staging, layer, plan.region)
         if plan.grid.kind == "raster":
             _write_raster(plan, layer, path, reader)
         else:
             _write_volume(plan, layer, path, reader)
-    return files
+    classes = sidecar_of(files["labels"])
+    return {**files, "classes": classes} if classes.exists() else files
 
 
 def reader_of(staging: Staging, layer: str, region: Box) -> Callable[[Box], NDArray[Any]]:

@@ -15,6 +15,7 @@ def layout_of(
     lattice: Lattice,
     shape: tuple[int, ...],
     region: Box,
+    sweep_axis: int | None,
     wanted: int | Literal["auto", "whole"],
     workers: int,
     demand_of: Callable[[Layout], Demand],
@@ -22,13 +23,14 @@ def layout_of(
 ) -> Layout:
     """Cut the output into blocks.
 
-    `auto` gives every worker one run along the longest axis, since a cut there repeats the fewest patches, and cuts
-    across it only as often as memory demands. A number cuts on every axis.
+    The sweep goes along the longest axis, unless the file's storage demands another (`sweep_axis`). `auto` gives every
+    worker one run of it, and cuts across only as often as memory demands. A number cuts on every axis.
 
     Raises:
         PlanError: even the smallest block would not fit in memory.
     """
-    sweep = max(range(len(shape)), key=lambda axis: region.shape[axis])
+    longest = max(range(len(shape)), key=lambda axis: region.shape[axis])
+    sweep = longest if sweep_axis is None else sweep_axis
     steps = [_step_out(lattice, shape, axis) for axis in range(len(shape))]
     rows = rows_of(steps[sweep])
     units = [rows if axis == sweep else max(1, round(steps[axis])) for axis in range(len(shape))]

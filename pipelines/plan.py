@@ -144,16 +144,16 @@ _ADAPTER: TypeAdapter[ScenePlan] = TypeAdapter(ScenePlan)
 
 
 def to_data(plan: ScenePlan) -> dict[str, Any]:
-    """Return the plan as plain data."""
+    """Return the plan as plain data; NaN, as a nodata value may be, stays NaN."""
     data: dict[str, Any] = _ADAPTER.dump_python(plan, mode="json")
     return data
 
 
 def write_plan(plan: ScenePlan, path: Path) -> None:
     """Write the plan as JSON."""
-    write_text(path, _ADAPTER.dump_json(plan, indent=1).decode())
+    write_text(path, json.dumps(to_data(plan), indent=1))
 
 
 def read_plan(path: Path) -> ScenePlan:
     """Read the plan that `write_plan` wrote."""
-    return _ADAPTER.validate_json(path.read_bytes())
+    return _ADAPTER.validate_python(json.loads(path.read_text()))

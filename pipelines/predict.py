@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.journal import ChunkRecord, Journal, Totals
-from pipelines.plan import ReferencePlan, ScenePlan, write_plan
+from pipelines.plan import ReferencePlan, ScenePlan, read_plan, write_plan
 from segflow.backends import Forward
 from segflow.io.opening import open_source
 from segflow.io.source import Source
@@ -22,6 +23,9 @@ from segflow.io.staging import Staging
 from segflow.metrics import Counts, count_confusion
 from segflow.sweep import Sealed, sweep
 from tiling import Box
+
+_FILE_CELLS = 1024
+"""Cells of a staged file across the sweep, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,11 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """The hidden folder in which a scene is made.
+    """The hidden folder in which one plan of a scene is carried out.
 
     Attributes:
-        folder: the place; holds the plan, the staging store, the journal and unpacked inputs.
+        folder: the place; holds the plan, the staging store and the journal. Another plan has another one, so that a
+            look, or a try with other settings, does not cost what an interrupted run has done.
     """
 
     folder: Path
@@ -64,11 +69,6 @@ class Workshop:
         """The staging store."""
         return self.folder / "staging"
 
-    @property
-    def scratch(self) -> Path:
-        """Unpacked inputs."""
-        return self.folder / "scratch"
-
 
 @dataclass(frozen=True, slots=True)
 class InProcess:
@@ -78,8 +78,38 @@ class InProcess:
 
     def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
         """Run the jobs in order."""
-        for job in jobs:
-            yield from run_block(workshop, plan, job, self.forward)
+        with open_scene(plan) as scene:
+            for job in jobs:
+                yield from run_block(workshop, plan, job, scene, self.forward)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenScene:
+    """A scene's files, open. One thread uses them."""
+
+    source: Source
+    reference: Source | None
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.source.close()
+        if self.reference is not None:
+            self.reference.close()
+
+
+@contextmanager
+def open_scene(plan: ScenePlan) -> Iterator[OpenScene]:
+    """Open a scene and its reference for a while.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    with closing(open_source(plan.spec)) as source:
+        if plan.reference is None:
+            yield OpenScene(source, None)
+            return
+        with closing(open_source(plan.reference.spec)) as reference:
+            yield OpenScene(source, reference)
 
 
 def predict(
@@ -93,16 +123,16 @@ def predict(
 
     Args:
         plan: the scene's plan.
-        workshop: where it is made. What another plan left there is dropped.
+        workshop: where it is made.
         executor: who works off the blocks.
         on_chunk: told of each new chunk.
         on_start: told how many patches an earlier run has done, before the first chunk.
     """
-    workshop.folder.mkdir(parents=True, exist_ok=True)
+    write_plan(plan, workshop.plan)
+    plan = read_plan(workshop.plan)
+    staging = _staging(plan, workshop)
     journal = Journal(workshop.journal, plan.staging_key)
     try:
-        staging = _staging(plan, workshop, journal)
-        write_plan(plan, workshop.plan)
         jobs = _missing(plan, journal, staging)
         on_start(sum(record.forwards for record in journal.chunks()))
         for record in executor(workshop, plan, jobs):
@@ -113,16 +143,23 @@ def predict(
         journal.close()
 
 
-def _staging(plan: ScenePlan, workshop: Workshop, journal: Journal) -> Staging:
-    if not journal.fresh and workshop.staging.is_dir():
-        return Staging(workshop.staging, plan.region)
+def _staging(plan: ScenePlan, workshop: Workshop) -> Staging:
     layout = plan.task.layout
-    chunk = tuple(layout.rows if axis == layout.sweep else n for axis, n in enumerate(layout.block))
+    chunk = tuple(layout.rows if axis == layout.sweep else _divisor(n) for axis, n in enumerate(layout.block))
     bounded = tuple(min(n, whole) for n, whole in zip(chunk, plan.region.shape, strict=True))
     layers = {"labels": "uint8" if max(plan.card.ids) <= 255 else "uint16"}
     if plan.task.confidence:
         layers["confidence"] = "uint8"
-    return Staging.create(workshop.staging, plan.region, bounded, layers)
+    return Staging.prepare(workshop.staging, plan.region, bounded, layers)
+
+
+def _divisor(block: int) -> int:
+    """Return how a block is cut across its sweep into files, so that no band of rows has to read all of it.
+
+    The largest divisor of the block up to `_FILE_CELLS`, since two blocks must not share a file.
+    """
+    fitting = next(n for n in range(min(block, _FILE_CELLS), 0, -1) if block % n == 0)
+    return fitting if fitting >= _FILE_CELLS // 8 else block
 
 
 def _missing(plan: ScenePlan, journal: Journal, staging: Staging) -> list[BlockJob]:
@@ -150,33 +187,28 @@ def _missing(plan: ScenePlan, journal: Journal, staging: Staging) -> list[BlockJ
     return jobs
 
 
-def run_block(workshop: Workshop, plan: ScenePlan, job: BlockJob, forward: Forward) -> Iterator[ChunkRecord]:
+def run_block(
+    workshop: Workshop, plan: ScenePlan, job: BlockJob, scene: OpenScene, forward: Forward
+) -> Iterator[ChunkRecord]:
     """Sweep a block, store its chunks and yield a record of each: what a worker does.
 
     Raises:
         InputError, ModelError, OutputError: reading, running or storing failed.
     """
     staging = Staging(workshop.staging, plan.region)
-    source = open_source(plan.spec)
-    reference = None if plan.reference is None else open_source(plan.reference.spec)
-    try:
-        sealed = sweep(plan.task, source, forward, job.block, job.first_chunk)
-        for number, part in enumerate(sealed, job.first_chunk):
-            began = perf_counter()
-            counts = _count(plan, part, reference)
-            counted = perf_counter()
-            layers: dict[str, NDArray[Any]] = {"labels": part.labels}
-            if part.confidence is not None:
-                layers["confidence"] = part.confidence
-            checksum = staging.write(part.chunk, layers)
-            seconds = {**part.seconds, "score": counted - began, "write": perf_counter() - counted}
-            yield ChunkRecord(
-                job.block, number, checksum, counts, part.forwards, part.forwards_minimum, seconds, peak_rss_bytes()
-            )
-    finally:
-        source.close()
-        if reference is not None:
-            reference.close()
+    sealed = sweep(plan.task, scene.source, forward, job.block, job.first_chunk)
+    for number, part in enumerate(sealed, job.first_chunk):
+        began = perf_counter()
+        counts = _count(plan, part, scene.reference)
+        counted = perf_counter()
+        layers: dict[str, NDArray[Any]] = {"labels": part.labels}
+        if part.confidence is not None:
+            layers["confidence"] = part.confidence
+        checksum = staging.write(part.chunk, layers)
+        seconds = {**part.seconds, "score": counted - began, "write": perf_counter() - counted}
+        yield ChunkRecord(
+            job.block, number, checksum, counts, part.forwards, part.forwards_minimum, seconds, peak_rss_bytes()
+        )
 
 
 def _count(plan: ScenePlan, part: Sealed, reference: Source | None) -> Counts:

@@ -11,16 +11,19 @@ from pipelines.memory import allowance
 from pipelines.plan import ReferencePlan, ScenePlan
 from segflow.errors import InputError, PlanError, RecipeError
 from segflow.io.discover import Scene, discover, output_names, reference_for
-from segflow.io.opening import Spec, compare_places, open_source, slowest_axis, window_of
+from segflow.io.opening import Spec, compare_places, open_source, window_of
 from segflow.io.raster import RasterSpec
 from segflow.io.source import Source
 from segflow.io.volume import VolumeSpec
+from segflow.metrics import require_known_ids
 from segflow.models.card import Card
 from segflow.normalise import standardiser_of
 from segflow.patches import lattice_of, model_shape
 from segflow.recipe import Recipe, References
 from segflow.sweep import Task, head_of
 from tiling import Box, Demand, Layout, Network, demand, scale_of
+
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,13 @@ def find_scenes(recipe: Recipe, card: Card, limit: int | None = None) -> list[Na
         inputs = inputs.model_copy(update={"channels": {name: inputs.channels[name] for name in card.channels}})
     scenes = discover(inputs, recipe.kind, recipe.resolve)
     names = output_names(scenes, recipe.outputs.name)
+    for name in names:
+        if len(name.encode()) > _LONGEST_NAME:
+            raise RecipeError(
+                f"the name {name[:40]}... has {len(name.encode())} bytes",
+                f"at most {_LONGEST_NAME}, so that files can be named after it",
+                "set outputs.name, or rename the input",
+            )
     return [NamedScene(scene, name) for scene, name in zip(scenes, names, strict=True)][:limit]
 
 
@@ -90,7 +100,7 @@ def plan_scene(
         task = Task(
             layout=layout,
             head=head_of(card),
-            standardise=standardiser_of(card.normalisation, source.channels, source, slowest_axis(source)),
+            standardise=standardiser_of(card.normalisation, source.channels, source),
             padding=card.padding,
             store=recipe.tiling.accumulator,
             confidence=recipe.outputs.confidence,
@@ -179,6 +189,7 @@ def _layout(recipe: Recipe, source: Source, engine: Engine, region: Box) -> Layo
         lattice,
         source.grid.shape,
         region,
+        source.sweep_axis,
         recipe.tiling.block,
         recipe.compute.workers,
         lambda layout: _demand(layout, source, engine, recipe),
@@ -207,11 +218,18 @@ def _reference(
         spec = VolumeSpec(path, card.orientation, None, None if scratch is None else str(scratch))
     reference = open_source(spec)
     try:
+        if reference.channels != 1:
+            raise InputError(
+                f"the reference {path} has {reference.channels} channels",
+                "a label map: one channel of ids",
+                "name the label map itself, or split it",
+            )
         notice = compare_places(source, reference)
         region = None
         if wanted.region is not None:
             region = window_of(source.grid, wanted.region, None)
         ignore = tuple(sorted({*card.ignore, *wanted.ignore}))
+        require_known_ids(reference, card.ids, ignore, wanted.map, region)
         plan = ReferencePlan(path, spec, reference.identity(), dict(wanted.map), ignore, region)
         return plan, () if notice is None else (notice,)
     finally:

@@ -14,7 +14,7 @@ from pipelines.predict import Workshop, peak_rss_bytes
 from pipelines.preview import previews
 from segflow.backends import available
 from segflow.metrics import scores
-from segflow.report import FileFacts, ModelFacts, RunFacts, SceneReport, from_json, scene_report, write_scene_report
+from segflow.report import FileFacts, ModelFacts, RunFacts, SceneReport, scene_report, write_scene_report
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,23 +75,14 @@ def file_facts(path: Path, folder: Path) -> FileFacts:
         )
 
 
-def published(scene: str, folder: Path) -> SceneReport | None:
-    """Return the report that a scene has in a folder; None where there is none that this version can read."""
-    try:
-        return from_json((folder / f"{scene}_report.json").read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def finished(plan: ScenePlan, folder: Path) -> SceneReport | None:
-    """Return the report of a scene that is done already: same fingerprint, and all its files as they were written."""
-    found = published(plan.scene, folder)
-    if found is None or found.run is None or found.run.fingerprint != plan.fingerprint:
-        return None
+def finished(plan: ScenePlan, folder: Path, found: SceneReport) -> bool:
+    """Tell whether a report is that of this plan, with all its files as they were written."""
+    if found.run is None or found.run.fingerprint != plan.fingerprint:
+        return False
     try:
         whole = all(file_facts(folder / item.name, folder) == item for item in found.outputs)
     except OSError:
         whole = False
     if not whole:
         _LOG.warning("%s: the outputs are not as they were written; the scene is done again", plan.scene)
-    return found if whole else None
+    return whole

@@ -66,7 +66,7 @@ def predict(
     axis = max(range(axes), key=lambda k: where.shape[k])
     layout = Layout(lattice, where.shape, whole, axis, where.shape, where.shape[axis])
     empty = (255 if card.kind == "raster" else 0) if nodata is None else nodata
-    standardise = standardiser_of(card.normalisation, source.channels, source, 0)
+    standardise = standardiser_of(card.normalisation, source.channels, source)
     task = Task(layout, head_of(card), standardise, card.padding, tiling.accumulator, nodata=empty)
     forward = load_forward(chosen, resolve_settings(compute or Compute(), tiling.batch, patch_of(card, tiling)))
     try:

@@ -42,16 +42,16 @@ class Standardiser:
         return out
 
 
-def standardiser_of(rule: Normalisation, channels: int, source: Source, slab_axis: int) -> Standardiser:
+def standardiser_of(rule: Normalisation, channels: int, source: Source) -> Standardiser:
     """Resolve a card's normalisation for one scene; reads the scene once if it asks for the scene's statistics."""
     if rule.source == "scene":
-        return scene_statistics(source, rule.over == "nonzero", slab_axis)
+        return scene_statistics(source, rule.over == "nonzero")
     mean = rule.mean * (channels // len(rule.mean))
     deviation = rule.deviation * (channels // len(rule.deviation))
     return Standardiser(mean, deviation)
 
 
-def scene_statistics(source: Source, nonzero: bool, slab_axis: int) -> Standardiser:
+def scene_statistics(source: Source, nonzero: bool) -> Standardiser:
     """Return mean and standard deviation of each channel over the valid cells of a whole scene.
 
     Integers are summed exactly. Floats are summed in float64, slab by slab along one axis of the scene in a fixed
@@ -60,17 +60,17 @@ def scene_statistics(source: Source, nonzero: bool, slab_axis: int) -> Standardi
     Args:
         source: the scene.
         nonzero: count only cells that are not 0, channel by channel.
-        slab_axis: axis along which to read; the one that the file stores slowest is cheapest.
 
     Raises:
         InputError: a channel has no cell to count, or all its cells are equal.
     """
     whole = Box.whole(source.grid.shape)
-    rows = max(1, SLAB_CELLS // (whole.size // whole.shape[slab_axis]))
-    length = whole.shape[slab_axis]
+    axis = source.slab_axis
+    length = whole.shape[axis]
+    rows = max(1, SLAB_CELLS // (whole.size // length))
     totals = [_Moments() for _ in range(source.channels)]
     for start in range(0, length, rows):
-        pixels = source.read(whole.replace_axis(slab_axis, start, min(start + rows, length)))
+        pixels = source.read(whole.replace_axis(axis, start, min(start + rows, length)))
         for total, channel in zip(totals, pixels.values, strict=True):
             total.add(channel[pixels.valid & (channel != 0)] if nonzero else channel[pixels.valid])
     return Standardiser(

@@ -48,6 +48,8 @@ class ArraySource:
         self.name = name
         self.grid = grid
         self.notices: tuple[str, ...] = ()
+        self.slab_axis = 0
+        self.sweep_axis: int | None = None
 
     @property
     def channels(self) -> int:

@@ -37,11 +37,6 @@ def compare_places(one: Source, two: Source) -> str | None:
     return compare_rasters(one.grid, two.grid, one.name, two.name)
 
 
-def slowest_axis(source: Source) -> int:
-    """Return the axis that the file stores slowest: slabs across it are cheap to read."""
-    return source.stored_order[0] if isinstance(source, VolumeSource) else 0
-
-
 def window_of(
     grid: Grid, window: tuple[int, int, int, int] | None, bbox: tuple[float, float, float, float] | None
 ) -> Box:

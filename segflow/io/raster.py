@@ -94,6 +94,16 @@ class RasterSource:
         rows, columns = self._file.block_shapes[self._bands[0] - 1]
         return int(rows), int(columns)
 
+    @property
+    def slab_axis(self) -> int:
+        """Rows: rasters are stored from the top down."""
+        return 0
+
+    @property
+    def sweep_axis(self) -> int | None:
+        """Rows where the file is stored in stripes: a narrow column would unpack all of each; else None."""
+        return 0 if self.unit_shape[1] >= self._grid.shape[1] else None
+
     def read(self, box: Box) -> Pixels:
         """Read a box: values (band, y, x) in the file's type, valid (y, x) bool.
 

@@ -52,6 +52,14 @@ class Source(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
 
+    @property
+    def slab_axis(self) -> int:
+        """The axis that the file stores slowest: slabs across it are the cheapest way to read all."""
+
+    @property
+    def sweep_axis(self) -> int | None:
+        """The axis along which a sweep must go, since the file can only be read across it; None where any will do."""
+
     def read(self, box: Box) -> Pixels:
         """Read a box that lies inside the grid.
 

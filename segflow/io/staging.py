@@ -29,21 +29,32 @@ class Staging:
         self._arrays = {path.name: zarr.open_array(path, mode="r+") for path in sorted(folder.iterdir())}
 
     @classmethod
-    def create(cls, folder: Path, region: Box, chunk: tuple[int, ...], layers: Mapping[str, str]) -> Staging:
-        """Make an empty store, in place of any that was there.
+    def prepare(cls, folder: Path, region: Box, chunk: tuple[int, ...], layers: Mapping[str, str]) -> Staging:
+        """Open a store, or make an empty one where there is none, or none like this. It appears whole or not at all.
 
         Args:
             folder: where; it is made.
             region: the scene's cells that the store holds.
-            chunk: shape of a chunk; chunks count from the region's start.
+            chunk: what one file holds; files count from the region's start.
             layers: name to dtype.
+
+        Raises:
+            OutputError: the folder cannot be written.
         """
         try:
+            store = cls(folder, region)
+            if {name: str(array.dtype) for name, array in store._arrays.items()} == dict(layers):
+                return store
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        beside = folder.with_name(folder.name + ".part")
+        try:
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
             for name, dtype in layers.items():
                 zarr.create_array(
-                    folder / name,
+                    beside / name,
                     shape=region.shape,
                     chunks=chunk,
                     dtype=dtype,
@@ -51,6 +62,7 @@ class Staging:
                     fill_value=0,
                     config={"write_empty_chunks": True},
                 )
+            beside.replace(folder)
         except OSError as error:
             raise _unwritable(folder, error) from error
         return cls(folder, region)

@@ -87,6 +87,16 @@ class VolumeSource:
         axes = self._parts[0].turn.axes
         return axes.index(2), axes.index(1), axes.index(0)
 
+    @property
+    def slab_axis(self) -> int:
+        """The slowest axis of the (first) file."""
+        return self.stored_order[0]
+
+    @property
+    def sweep_axis(self) -> int | None:
+        """None: unpacked volumes can be read along any axis."""
+        return None
+
     def read(self, box: Box) -> Pixels:
         """Read a box: values (channel, x, y, z), and valid where all channels are finite. Zeros are valid.
 

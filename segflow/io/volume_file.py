@@ -102,17 +102,15 @@ class StoredVolume:
         return values
 
     def close(self) -> None:
-        """Let go of the file, and remove the scratch file if this source made it."""
+        """Let go of the file. What was unpacked to a scratch folder stays for others: the folder's owner removes it."""
         self._close()
 
     def _opened(self) -> BinaryIO:
         if not self._close.alive:
             raise ValueError(f"{self.header.path} was closed")
         if self._file is None:
-            self._file, made = self._opener(self.header, self._scratch)
+            self._file, _ = self._opener(self.header, self._scratch)
             self._held.callback(self._file.close)
-            if made is not None:
-                self._held.callback(made.unlink, missing_ok=True)
         return self._file
 
     def _run(self, channel: int, run: Box) -> NDArray[Any]:

@@ -1,6 +1,6 @@
 """Confusion counts that stream, and the scores that follow from them. numpy only."""
 
-from segflow.metrics.compare import evaluate
+from segflow.metrics.compare import evaluate, require_known_ids
 from segflow.metrics.counts import Counts, count_confusion, reference_codes
 from segflow.metrics.scores import ClassScores, ConfusionMatrix, Overall, Scores, pool_scores, scores
 
@@ -14,5 +14,6 @@ __all__ = [
     "evaluate",
     "pool_scores",
     "reference_codes",
+    "require_known_ids",
     "scores",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from segflow.errors import InputError
 from segflow.io.source import Source
-from segflow.metrics.counts import Counts, count_confusion
+from segflow.metrics.counts import Counts, count_confusion, reference_codes, unknown_ids
 from tiling.box import Box
 
 _TILE = 512
@@ -70,6 +71,32 @@ def evaluate(
             values, ours.values[0], ids, ignore=ignore, mapping=mapping, valid=ours.valid, scored=scored
         )
     return total
+
+
+def require_known_ids(
+    reference: Source, ids: Sequence[int], ignore: Sequence[int], mapping: Mapping[int, int], region: Box | None = None
+) -> None:
+    """Read a whole reference and refuse ids that are no class, before hours are spent on what it is compared with.
+
+    Args:
+        reference: one channel of ids.
+        ids: class ids.
+        ignore: ids that are not scored.
+        mapping: ids in the reference to ids of the model.
+        region: only this part counts.
+
+    Raises:
+        InputError: it holds such ids; all are named, with how often each occurs.
+    """
+    codes = reference_codes(ids, ignore, mapping)
+    strangers: Counter[float] = Counter()
+    for band in bands(reference, 1 << 23):
+        part = band if region is None else band.intersect(region)
+        if part is not None:
+            pixels = reference.read(part)
+            strangers.update(codes.strangers(pixels.values[0][pixels.valid]))
+    if strangers:
+        raise unknown_ids("reference", strangers, ids)
 
 
 def bands(source: Source, cells: int) -> Iterator[Box]:

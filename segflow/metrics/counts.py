@@ -142,10 +142,13 @@ def count_confusion(
         joint += np.bincount(row, minlength=joint.size)
     table = joint.reshape(n + 2, n + 2)
     if table[:, n + 1].any():
-        raise _unknown("prediction", prediction, valid, of_prediction, ids)
+        found = of_prediction.strangers(prediction.reshape(-1) if valid is None else prediction[valid])
+        raise unknown_ids("prediction", found, ids)
     if table[n + 1].any() and reference is not None:
         seen = valid if scored is None else (scored if valid is None else valid & scored)
-        raise _unknown("reference", reference, seen, of_reference, ids)
+        raise unknown_ids(
+            "reference", of_reference.strangers(reference.reshape(-1) if seen is None else reference[seen]), ids
+        )
     matrix = None if reference is None else table[:n, :n].copy()
     predicted = table[:, :n].sum(axis=0)
     inside = predicted.sum() if matrix is None else matrix.sum()
@@ -209,10 +212,8 @@ class Codes:
         return {float(value): int(count) for value, count in zip(found, counts, strict=True)}
 
 
-def _unknown(
-    what: str, values: NDArray[Any], where: NDArray[np.bool_] | None, codes: Codes, ids: Sequence[int]
-) -> InputError:
-    strangers = codes.strangers(values.reshape(-1) if where is None else values[where])
+def unknown_ids(what: str, strangers: Mapping[float, int], ids: Sequence[int]) -> InputError:
+    """Return the error for ids that are no class; `strangers` says how often each occurs."""
     named = ", ".join(f"{value:g} ({count} cells)" for value, count in list(strangers.items())[:8])
     more = f" and {len(strangers) - 8} more" if len(strangers) > 8 else ""
     remedy = (

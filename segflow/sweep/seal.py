@@ -24,6 +24,7 @@ class Sealer:
         self._sweep = task.layout.sweep
         self._map = task.layout.maps[self._sweep]
         self._model_box = task.layout.model_box(box)
+        self._scale = task.scale
         self._done = box.start[self._sweep]
         self._strips: list[tuple[Box, NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]] = []
 
@@ -73,12 +74,12 @@ class Sealer:
         low, high = held.start[sweep], held.stop[sweep]
         sums = self._sums.sums(low, high)
         if task.layout.resampled:
-            decision = task.head.decide(to_output(sums, held, box, task.layout.maps), task.scale)
+            decision = task.head.decide(to_output(sums, held, box, task.layout.maps), self._scale)
         else:
-            decision = task.head.decide(sums, task.scale)
+            decision = task.head.decide(sums, self._scale)
         decision.labels[~valid] = task.nodata
         if not task.confidence:
             return box, decision.labels, None, valid
-        confidence = to_byte(decision.confidence, task.scale)
+        confidence = to_byte(decision.confidence, self._scale)
         confidence[~valid] = 0
         return box, decision.labels, confidence, valid

@@ -157,7 +157,7 @@ def test_a_resume_gives_the_same_bits_and_the_same_report(
 
 
 def staged(folder: Path) -> list[Path]:
-    store = folder / ".segflow" / "scene" / "staging" / "labels"
+    (store,) = (folder / ".segflow" / "scenes" / "scene").glob("*/staging/labels")
     return sorted(path for path in store.rglob("*") if path.is_file() and path.name != "zarr.json")
 
 
@@ -188,6 +188,108 @@ def test_staged_chunks_of_other_weights_are_never_mixed_in(
         run(recipe_of(tmp_path / "out", raster, other), executor=cut_off(2))
     run(recipe_of(tmp_path / "out", raster, model))
     assert bits(tmp_path / "out") == bits(whole)
+
+
+def test_a_look_or_a_try_with_other_settings_does_not_cost_what_is_done(
+    tmp_path: Path, raster: Path, model: Path, whole: Path
+) -> None:
+    recipe = recipe_of(tmp_path / "out", raster, model, tiling={"block": 100})
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, executor=cut_off(5))
+    assert run(recipe, Selection(window=(0, 0, 90, 70))).exit_code == 0
+    other = recipe_of(tmp_path / "out", raster, model, tiling={"block": 100, "blend": "hann"})
+    with pytest.raises(KeyboardInterrupt):
+        run(other, executor=cut_off(2))
+    heard: list[Event] = []
+    run(recipe, listener=heard.append)
+    blocks = 3 * 3
+    assert sum(isinstance(event, ChunkDone) for event in heard) < blocks * 2 - 4
+    assert any(isinstance(event, SceneStarted) and event.resumed for event in heard)
+    assert bits(tmp_path / "out") == bits(whole)
+    assert not (tmp_path / "out" / ".segflow").exists()
+
+
+def test_a_refused_command_does_not_cost_what_is_done(tmp_path: Path, raster: Path, model: Path, whole: Path) -> None:
+    recipe = recipe_of(tmp_path / "out", raster, model)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, executor=cut_off(3))
+    wrong = recipe_of(tmp_path / "out", raster, model, references="missing.tif")
+    assert run(wrong).exit_code == 2
+    heard: list[Event] = []
+    run(recipe, listener=heard.append)
+    assert any(isinstance(event, SceneStarted) and event.resumed for event in heard)
+    assert bits(tmp_path / "out") == bits(whole)
+
+
+def test_a_store_that_was_being_made_is_made_again(tmp_path: Path, raster: Path, model: Path, whole: Path) -> None:
+    recipe = recipe_of(tmp_path / "out", raster, model)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, executor=cut_off(2))
+    (store,) = (tmp_path / "out" / ".segflow" / "scenes" / "scene").glob("*/staging")
+    shutil.rmtree(store / "labels")
+    assert run(recipe).exit_code == 0
+    assert bits(tmp_path / "out") == bits(whole)
+
+
+@pytest.mark.parametrize("what", ["input", "reference", "weights"])
+def test_a_run_never_writes_over_what_it_reads(tmp_path: Path, raster: Path, what: str) -> None:
+    out = tmp_path / "out"
+    model = make_model(out, name="scene_labels" if what == "weights" else "m")
+    image = Path(shutil.copy(raster, out / "scene.tif"))
+    truth = write_labels(out / "scene_labels.tif", np.ones((300, 260), np.uint8), raster)
+    parts: dict[str, Any] = {}
+    inputs = image
+    if what == "input":
+        inputs, parts = truth, {"outputs": {"folder": str(out), "name": "scene"}}
+    elif what == "reference":
+        parts = {"references": "{stem}_labels.tif"}
+    else:
+        weights = model.rename(out / "scene_confidence.tif")
+        model.with_suffix(".yaml").rename(weights.with_suffix(".yaml"))
+        model = weights
+    before = {path: digest(path) for path in out.iterdir()}
+    recipe = recipe_of(out, inputs, model, **parts)
+    recipe = recipe.model_copy(update={"base": str(out)})
+    with pytest.raises(OutputError, match="which it reads"):
+        run(recipe)
+    assert {path: digest(path) for path in out.iterdir()} == before
+
+
+def test_confidence_of_an_earlier_run_does_not_stay_beside_new_labels(
+    tmp_path: Path, raster: Path, model: Path
+) -> None:
+    run(recipe_of(tmp_path / "out", raster, model))
+    assert (tmp_path / "out" / "scene_confidence.tif").exists()
+    run(recipe_of(tmp_path / "out", raster, model, outputs={"folder": str(tmp_path / "out"), "confidence": False}))
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.tif")) == ["scene_labels.tif"]
+
+
+def test_a_nodata_value_that_is_nan_reaches_all_workers(tmp_path: Path, raster: Path, model: Path) -> None:
+    """NaN in JSON is null to many, and null would bring back the file's own nodata value."""
+    from pipelines.plan import read_plan, write_plan
+
+    inputs = {"path": str(raster), "nodata": float("nan")}
+    seen: list[ScenePlan] = []
+
+    class Look(InProcess):
+        def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
+            seen.append(read_plan(workshop.plan))
+            return super().__call__(workshop, plan, jobs)
+
+    run(recipe_of(tmp_path / "out", inputs, model), executor=lambda engine: Look(engine.forward))
+    (plan,) = seen
+    assert np.isnan(plan.spec.nodata)  # type: ignore[union-attr, arg-type]
+    write_plan(plan, tmp_path / "plan.json")
+    assert read_plan(tmp_path / "plan.json").fingerprint == plan.fingerprint
+    with rasterio.open(tmp_path / "out" / "scene_labels.tif") as labels:
+        assert (labels.read(1) != 255).all()
+
+
+def test_a_scene_may_have_any_name(tmp_path: Path, raster: Path, model: Path) -> None:
+    for name in ("lock", "scenes", "a b", "ä"):
+        image = Path(shutil.copy(raster, tmp_path / f"{name}.tif"))
+        outcome = run(recipe_of(tmp_path / "out", image, model), Selection(window=(0, 0, 64, 64)))
+        assert [item.state for item in outcome.report.scenes] == ["done"]
 
 
 def test_a_finished_scene_is_left_untouched(tmp_path: Path, raster: Path, model: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from segflow.backends import ForwardSettings, available, load_forward, probe, resolve_settings
-from segflow.backends.hardware import cpu_name, instruction_set, usable_cores
+from segflow.hardware import cpu_name, instruction_set, usable_cores
 from segflow.errors import ModelError, RecipeError
 from segflow.recipe import Compute
 
@@ -99,7 +99,7 @@ def test_a_container_s_quota_limits_the_cores(tmp_path: Path, files: dict[str, s
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 def test_affinity_limits_the_cores() -> None:
     one = min(os.sched_getaffinity(0))
-    code = f"import os; os.sched_setaffinity(0, {{{one}}}); from segflow.backends.hardware import usable_cores as u"
+    code = f"import os; os.sched_setaffinity(0, {{{one}}}); from segflow.hardware import usable_cores as u"
     assert run(f"{code}; print(u())") == "1"
 
 

@@ -125,12 +125,12 @@ def test_opening_reads_headers_only_and_the_spec_goes_to_workers(tmp_path: Path)
     source.read(Box.whole((4, 5, 6)))
     assert len(list((tmp_path / "scratch").iterdir())) == 1
     source.close()
-    assert list((tmp_path / "scratch").iterdir()) == []
+    assert len(list((tmp_path / "scratch").iterdir())) == 1, "the next block reads what this one unpacked"
     with pytest.raises(ValueError, match="closed"):
         source.read(Box.whole((4, 5, 6)))
 
 
-def test_many_workers_share_one_unpacked_copy_and_survive_its_removal(tmp_path: Path) -> None:
+def test_many_workers_share_one_unpacked_copy(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 255, (40, 50, 60)).astype(np.uint8)
     spec = VolumeSpec(str(save(tmp_path / "v.nii.gz", values)), scratch=str(tmp_path / "scratch"))
     wrong: list[int] = []
@@ -147,7 +147,7 @@ def test_many_workers_share_one_unpacked_copy_and_survive_its_removal(tmp_path: 
     for thread in threads:
         thread.join()
     assert wrong == [0] * 24
-    assert list((tmp_path / "scratch").iterdir()) == []
+    assert len(list((tmp_path / "scratch").iterdir())) == 1
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mgz"])

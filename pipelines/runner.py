@@ -16,16 +16,18 @@ from pipelines.events import ChunkDone, Listener, SceneEnded, SceneStarted
 from pipelines.export import export
 from pipelines.journal import ChunkRecord, Totals, has_chunks
 from pipelines.lock import locked
+from pipelines.outputs import published, remove_outdated, require_nothing_overwritten
 from pipelines.plan import ScenePlan
 from pipelines.predict import Executor, InProcess, Workshop, predict
 from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
-from pipelines.report import finished, published, report
+from pipelines.report import finished, report
 from segflow.errors import InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
 from segflow.recipe import Recipe, read_recipe
 from segflow.report import RunReport, SceneReport, SceneState, run_report, write_run_report
 
 _LOG = logging.getLogger(__name__)
 HIDDEN = ".segflow"
+SCENES = "scenes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,10 @@ def run(
     """
     began = perf_counter()
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
-    scenes = find_scenes(recipe, model_of(recipe).card, selection.limit)
+    model = model_of(recipe)
+    scenes = find_scenes(recipe, model.card, selection.limit)
     folder = recipe.folder
+    require_nothing_overwritten(recipe, scenes, model)
     with _workplace(folder), closing(settle(recipe)) as engine:
         one = _Run(recipe, selection, engine, executor(engine), stages, listener, force, perf_counter() - began)
         states = [one.scene(item, number, len(scenes)) for number, item in enumerate(scenes, 1)]
@@ -98,15 +102,32 @@ def _publish(recipe: Recipe, folder: Path, states: list[SceneState]) -> Outcome:
     return Outcome(folder, write_run_report(folder, recipe.name, states))
 
 
-def _require_no_whole(plan: ScenePlan, folder: Path) -> None:
-    """Refuse a preview that would take the place of a whole scene's results."""
-    there = published(plan.scene, folder)
-    if there is not None and there.grid.shape == plan.grid.shape:
-        raise OutputError(
-            f"{folder} holds the whole of {plan.scene}",
-            "a preview beside it, not in its place",
-            "choose another folder with -o, or --force to give up the whole",
-        )
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """The hidden folder of one scene: unpacked inputs, and a workshop for each plan that was begun."""
+
+    folder: Path
+
+    @property
+    def scratch(self) -> Path:
+        return self.folder / "scratch"
+
+    def workshop(self, plan: ScenePlan) -> Workshop:
+        return Workshop(self.folder / plan.staging_key[:16])
+
+    def clear(self, workshop: Workshop, preview: bool) -> None:
+        """Remove what a finished plan leaves; after a look, what an interrupted run of the whole has done stays."""
+        shutil.rmtree(workshop.folder, ignore_errors=True)
+        if not preview or not self._resumable():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def clear_unless_resumable(self) -> None:
+        """Remove all, if no chunk of any plan is finished."""
+        if not self._resumable():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _resumable(self) -> bool:
+        return any(has_chunks(path) for path in self.folder.glob("*/journal.sqlite"))
 
 
 @contextmanager
@@ -119,7 +140,7 @@ def _workplace(folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                if not any(path.is_dir() for path in hidden.iterdir()):
+                if not any((hidden / SCENES).glob("*")):
                     shutil.rmtree(hidden, ignore_errors=True)
     finally:
         with suppress(OSError):
@@ -145,9 +166,9 @@ class _Run:
 
     def scene(self, item: NamedScene, number: int, scenes: int) -> SceneState:
         """Run one scene and say what became of it."""
-        workshop = Workshop(self.folder / HIDDEN / item.name)
+        bench = _Bench(self.folder / HIDDEN / SCENES / item.name)
         try:
-            state = self._stages(item, workshop, number, scenes)
+            state = self._stages(item, bench, number, scenes)
         except (RecipeError, PlanError, InputError, ModelError) as error:
             state = SceneState(scene=item.name, state="refused", error=str(error))
         except SegflowError as error:
@@ -155,34 +176,39 @@ class _Run:
         except Exception as error:
             _LOG.exception("%s failed", item.name)
             state = SceneState(scene=item.name, state="failed", error=f"{type(error).__name__}: {error}")
-        if state.state in ("failed", "refused") and not has_chunks(workshop.journal):
-            shutil.rmtree(workshop.folder, ignore_errors=True)
+        if state.state in ("failed", "refused"):
+            bench.clear_unless_resumable()
         self.listener(SceneEnded(state))
         return state
 
-    def _stages(self, item: NamedScene, workshop: Workshop, number: int, scenes: int) -> SceneState:
+    def _stages(self, item: NamedScene, bench: _Bench, number: int, scenes: int) -> SceneState:
         began = perf_counter()
-        plan = self.stages.plan(self.recipe, item, self.engine, self.selection, workshop.scratch)
+        plan = self.stages.plan(self.recipe, item, self.engine, self.selection, bench.scratch)
+        workshop = bench.workshop(plan)
         for notice in plan.notices:
             _LOG.warning("%s: %s", plan.scene, notice)
-        before = None if self.force else finished(plan, self.folder)
-        if before is not None:
+        before = published(plan.scene, self.folder)
+        if not self.force and before is not None and finished(plan, self.folder, before):
+            bench.clear(workshop, plan.preview)
             return SceneState(scene=item.name, state="unchanged", report=before)
         if self.force:
             shutil.rmtree(workshop.folder, ignore_errors=True)
-        elif plan.preview:
-            _require_no_whole(plan, self.folder)
-        totals = self.stages.predict(
-            plan, workshop, self.executor, self._heard(plan.scene), self._begun(plan, number, scenes)
-        )
+        elif plan.preview and before is not None and before.grid.shape == plan.grid.shape:
+            raise OutputError(
+                f"{self.folder} holds the whole of {plan.scene}",
+                "a preview beside it, not in its place",
+                "choose another folder with -o, or --force to give up the whole",
+            )
+        begun, heard = self._begun(plan, number, scenes), self._heard(plan.scene)
+        totals = self.stages.predict(plan, workshop, self.executor, heard, begun)
         exporting = perf_counter()
         files = self.stages.export(plan, workshop, self.folder)
         seconds: dict[str, Any] = {**totals.seconds, "export": perf_counter() - exporting}
         totals = Totals(totals.counts, totals.forwards, totals.forwards_minimum, seconds, totals.peak_rss_bytes)
-        made = self.stages.report(
-            plan, workshop, self.folder, totals, files, self.setup_seconds + perf_counter() - began
-        )
-        shutil.rmtree(workshop.folder, ignore_errors=True)
+        spent = self.setup_seconds + perf_counter() - began
+        made = self.stages.report(plan, workshop, self.folder, totals, files, spent)
+        remove_outdated(before, made, self.folder)
+        bench.clear(workshop, plan.preview)
         return SceneState(scene=item.name, state="done", report=made)
 
     def _begun(self, plan: ScenePlan, number: int, scenes: int) -> Callable[[int], None]:

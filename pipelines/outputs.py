@@ -1,0 +1,87 @@
+"""Which files a run writes, and that none of them is one that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipelines.prepare import NamedScene
+from segflow.errors import InputError, OutputError
+from segflow.grid import Kind
+from segflow.io.discover import reference_for
+from segflow.io.rat import sidecar_of
+from segflow.models.model import Model
+from segflow.recipe import Recipe
+from segflow.report import SceneReport, from_json
+
+RUN_FILES = ("report.json", "report.html", "report.md", "metrics.csv")
+
+
+def layer_files(scene: str, kind: Kind, folder: Path, confidence: bool) -> dict[str, Path]:
+    """Return the label map of a scene, and its confidence where it is asked for, by layer."""
+    files = {"labels": folder / f"{scene}{'_labels.tif' if kind == 'raster' else '_dseg.nii.gz'}"}
+    if confidence:
+        files["confidence"] = folder / f"{scene}_confidence{'.tif' if kind == 'raster' else '.nii.gz'}"
+    return files
+
+
+def report_files(scene: str, folder: Path) -> tuple[Path, Path]:
+    """Return a scene's report, as JSON and as a page."""
+    return folder / f"{scene}_report.json", folder / f"{scene}_report.html"
+
+
+def published(scene: str, folder: Path) -> SceneReport | None:
+    """Return the report that a scene has in a folder; None where there is none that this version can read."""
+    try:
+        return from_json(report_files(scene, folder)[0].read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def remove_outdated(before: SceneReport | None, now: SceneReport, folder: Path) -> None:
+    """Remove files that an earlier run of the scene published and this one does not: they tell of other labels."""
+    kept = {item.name for item in now.outputs}
+    for item in before.outputs if before is not None else ():
+        if item.name not in kept and Path(item.name).name == item.name:
+            (folder / item.name).unlink(missing_ok=True)
+
+
+def require_nothing_overwritten(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> None:
+    """Refuse a run that would write over a file that it reads.
+
+    Raises:
+        OutputError: it would; the file is named.
+    """
+    read = {path.resolve(): path for path in _read(recipe, scenes, model) if path.exists()}
+    for item in scenes:
+        for path in _written(item.name, recipe):
+            if path.resolve() in read:
+                raise OutputError(
+                    f"the run would write over {read[path.resolve()]}, which it reads",
+                    "outputs that are other files than inputs, references and weights",
+                    "choose another outputs.folder or outputs.name",
+                )
+
+
+def _written(scene: str, recipe: Recipe) -> Iterator[Path]:
+    folder = recipe.folder
+    yield from (folder / name for name in RUN_FILES)
+    yield from report_files(scene, folder)
+    for path in layer_files(scene, recipe.kind, folder, recipe.outputs.confidence).values():
+        yield path
+        yield sidecar_of(path)
+
+
+def _read(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Iterator[Path]:
+    yield model.weights
+    yield model.weights.with_suffix(".yaml")
+    if recipe.inputs.aoi is not None:
+        yield recipe.resolve(recipe.inputs.aoi)
+    for item in scenes:
+        yield from (Path(path) for path in item.scene.paths)
+        if recipe.references is None:
+            continue
+        try:
+            yield Path(reference_for(item.scene, recipe.references, recipe.resolve))
+        except InputError:
+            continue  # it is told when the scene is planned
