@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from segflow.backends import ForwardSettings, available, load_forward
-from segflow.backends.hardware import usable_cores
+from segflow.hardware import usable_cores
 from segflow.models.card import Card, LabelClass
 from segflow.models.model import Model, full_arguments
 from segflow.models.probabilities import Probabilities

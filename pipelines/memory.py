@@ -7,8 +7,9 @@ from pathlib import Path
 
 import psutil
 
+from segflow.hardware import CGROUP, memory_room
+
 _UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
-_CGROUP = Path("/sys/fs/cgroup")
 _SHARE = 0.8
 
 
@@ -20,26 +21,20 @@ def bytes_of(size: str) -> int:
     return int(float(match[1]) * (1024 if match[3] else 1000) ** _UNITS[match[2]])
 
 
-def allowance(size: str | None, held_bytes: int) -> int:
+def allowance(size: str | None, held_bytes: int, cgroup: Path = CGROUP) -> int:
     """Return the bytes that a run may use in all.
 
     Args:
         size: what the user says, such as "8 GiB"; None for what this process holds already and four fifths of what
             machine and cgroup leave.
         held_bytes: what this process holds already.
+        cgroup: where the control groups are mounted.
     """
     if size is not None:
         return bytes_of(size)
-    return held_bytes + int(_SHARE * min(psutil.virtual_memory().available, _cgroup_room()))
-
-
-def _cgroup_room() -> int:
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        used = (_CGROUP / "memory.current").read_text().strip()
-    except OSError:
-        return 1 << 62
-    return 1 << 62 if limit == "max" else max(0, int(limit) - int(used))
+    free: int = psutil.virtual_memory().available
+    room = memory_room(cgroup)
+    return held_bytes + int(_SHARE * (free if room is None else min(free, room)))
 
 
 def shown(size: int) -> str:

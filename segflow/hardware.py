@@ -1,4 +1,4 @@
-"""What this machine has: usable cores, the processor's name, its instruction set. Imports nothing heavy."""
+"""What this machine, or the container on it, has: cores, memory, the processor's name. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import platform
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
-_CGROUP = Path("/sys/fs/cgroup")
+CGROUP = Path("/sys/fs/cgroup")
+"""Where the control groups are mounted."""
+
 # The extensions that choose between kernels in oneDNN and PyTorch, widest last.
 _EXTENSIONS = (
     *("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
@@ -16,7 +18,7 @@ _EXTENSIONS = (
 )
 
 
-def usable_cores(cgroup: Path = _CGROUP) -> int:
+def usable_cores(cgroup: Path = CGROUP) -> int:
     """Return how many cores this process may keep busy: its CPU affinity, cut by a container's quota. At least 1.
 
     Args:
@@ -38,6 +40,25 @@ def _quota(cgroup: Path) -> float | None:
     except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
         return None
     return granted if granted > 0 else None
+
+
+def memory_room(cgroup: Path = CGROUP) -> int | None:
+    """Return the bytes that a container may still take; None where it is not limited.
+
+    Args:
+        cgroup: as in `usable_cores`; version 2 (`memory.max`) and 1 (`memory/memory.limit_in_bytes`) are read.
+    """
+    version_2 = (cgroup / "memory.max").is_file()
+    files = (
+        ("memory.max", "memory.current")
+        if version_2
+        else tuple(f"memory/memory.{what}_in_bytes" for what in ("limit", "usage"))
+    )
+    try:
+        limit, used = (int((cgroup / name).read_text()) for name in files)
+    except (OSError, ValueError):  # no such file, or "max"
+        return None
+    return max(0, limit - used)
 
 
 def cpu_name() -> str:

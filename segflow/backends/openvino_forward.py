@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from segflow.backends.hardware import instruction_set, usable_cores
 from segflow.backends.network import Checked
 from segflow.backends.ordered import Patch, in_order, mark_nonfinite
 from segflow.backends.settings import ForwardSettings
 from segflow.errors import ModelError
+from segflow.hardware import instruction_set, usable_cores
 
 
 def _without_telemetry() -> ModuleType:

@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Literal
 
-from segflow.backends.hardware import cpu_name, instruction_set, usable_cores
 from segflow.errors import ModelError, RecipeError
+from segflow.hardware import cpu_name, instruction_set, usable_cores
 from segflow.recipe import Compute
 
 _log = logging.getLogger(__name__)

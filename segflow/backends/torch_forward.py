@@ -13,10 +13,10 @@ from itertools import cycle, islice
 import numpy as np
 import torch
 
-from segflow.backends.hardware import cpu_name, instruction_set
 from segflow.backends.network import Checked
 from segflow.backends.ordered import Patch, in_order, mark_nonfinite
 from segflow.backends.settings import ForwardSettings
+from segflow.hardware import cpu_name, instruction_set
 
 _DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16}
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from segflow.backends import ForwardSettings, available, load_forward, probe, resolve_settings
-from segflow.hardware import cpu_name, instruction_set, usable_cores
 from segflow.errors import ModelError, RecipeError
+from segflow.hardware import cpu_name, instruction_set, usable_cores
 from segflow.recipe import Compute
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU, so nothing is to be refused")
