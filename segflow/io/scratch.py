@@ -9,11 +9,11 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from segflow.errors import InputError
+from segflow.errors import InputError, OutputError
 
 CHUNK_BYTES = 4 << 20
 
@@ -24,7 +24,8 @@ def scratch_file(
     """Return an open file that `write` has filled, and its path if this call made one that is to be removed.
 
     Without a folder the file is nameless: it goes when it is closed, also after a crash. With one, it is named after
-    `key`, written beside and renamed, so that several processes share it and none sees half of it.
+    `key`, written beside, flushed to the disk and renamed, so that several processes share it and none sees half of
+    it, also after a power cut.
 
     Args:
         key: says what the content is; equal keys must mean equal content.
@@ -33,7 +34,8 @@ def scratch_file(
         write: writes the content to a binary file at its start.
 
     Raises:
-        InputError: the folder cannot be written, or has too little room.
+        InputError: what is to be written is larger than the folder's room.
+        OutputError: the folder cannot be written, or was filled up meanwhile.
     """
     place = Path(folder) if folder else Path(tempfile.gettempdir())
     try:
@@ -49,13 +51,14 @@ def scratch_file(
         descriptor, beside = tempfile.mkstemp(prefix=path.stem, suffix=".part", dir=place)
         try:
             file = _filled(os.fdopen(descriptor, "w+b"), write)
+            os.fsync(file.fileno())
             Path(beside).replace(path)
         except BaseException:
             Path(beside).unlink(missing_ok=True)
             raise
         return file, path
     except OSError as error:
-        raise InputError(
+        raise OutputError(
             f"scratch files cannot be written to {place}: {error.strerror or error}",
             f"a folder with {needed_bytes} bytes of room",
             "free some room, or set TMPDIR to a folder that has it",
@@ -66,18 +69,15 @@ def unpack(path: str, wanted_bytes: int) -> Callable[[BinaryIO], None]:
     """Return a writer that unpacks a gzip file's first bytes, and reads on to its end to check its sum.
 
     Raises (when called):
-        InputError: the file is cut short or damaged.
+        InputError: the file cannot be read, is cut short or damaged.
+        OSError: the target cannot be written.
     """
 
     def write(target: BinaryIO) -> None:
         left = wanted_bytes
-        try:
-            with gzip.open(path, "rb") as packed:
-                while chunk := packed.read(CHUNK_BYTES):
-                    target.write(chunk[:left])
-                    left -= min(left, len(chunk))
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(f"{path} is broken: {error}", "a whole gzip file", "copy or download it again") from error
+        for chunk in _unpacked(path):
+            target.write(chunk[:left])
+            left -= min(left, len(chunk))
         if left:
             raise InputError(
                 f"{path} is cut short: {wanted_bytes - left} bytes when unpacked",
@@ -86,6 +86,16 @@ def unpack(path: str, wanted_bytes: int) -> Callable[[BinaryIO], None]:
             )
 
     return write
+
+
+def _unpacked(path: str) -> Iterator[bytes]:
+    """Yield a gzip file's content. Apart from the writing, so that a full disk is not taken for a broken file."""
+    try:
+        with gzip.open(path, "rb") as packed:
+            while chunk := packed.read(CHUNK_BYTES):
+                yield chunk
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(f"{path} is broken: {error}", "a whole gzip file", "copy or download it again") from error
 
 
 def _filled(file: BinaryIO, write: Callable[[BinaryIO], None]) -> BinaryIO:

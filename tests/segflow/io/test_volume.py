@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from segflow.errors import GridMismatchError, InputError
+from segflow.errors import GridMismatchError, InputError, OutputError
 from segflow.io import volume_file
 from segflow.io.orientation import ORIENTATIONS
 from segflow.io.source import Source
@@ -427,5 +427,5 @@ def test_a_scratch_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     path = save(tmp_path / "v.nii.gz", np.ones((3, 3, 3), np.uint8))
     source = open_volume(VolumeSpec(str(path), scratch=str(tmp_path / "file" / "scratch")))
-    with pytest.raises(InputError, match="scratch files cannot be written"):
+    with pytest.raises(OutputError, match="scratch files cannot be written"):
         source.read(Box.whole((3, 3, 3)))
