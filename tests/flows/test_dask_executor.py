@@ -59,19 +59,6 @@ def test_two_workers_give_the_bytes_and_scores_of_one_for_rasters(making: Any, s
     assert len(result.err.splitlines()) == 4, result.err
 
 
-def test_two_workers_give_the_bytes_and_scores_of_one_for_volumes(making: Any, segflow: Any, spawn: Any) -> None:
-    making.model("volume", name="cube")
-    making.volume()
-    making.volume("truth.nii.gz", labels=True)
-    volume = {"kind": "volume", "inputs": "a.nii.gz", "model": {"weights": "cube.safetensors"}}
-    path = making.recipe(references="truth.nii.gz", outputs={"folder": "one"}, tiling={"block": 24}, **volume)
-    assert segflow("run", path).code == 0
-    result = spawn("run", path, "--set", "compute.workers=2", "--set", f"outputs.folder={making.folder / 'two'}")
-    assert result.code == 0, result.err
-    assert making.digests("two") == making.digests("one")
-    assert scores(making.report("two")) == scores(making.report("one"))
-
-
 def planned(making: Any, **parts: Any) -> tuple[ScenePlan, Workshop]:
     """Return a scene's plan of several blocks, and a workshop."""
     making.recipe(tiling={"block": 64}, **parts)
@@ -141,22 +128,22 @@ def test_an_error_in_a_worker_comes_back_with_its_place_and_no_worker_goes_on(
     assert capfd.readouterr().err == ""
 
 
-def test_a_network_that_gives_nan_is_told_with_its_place(making: Any, segflow: Any, spawn: Any) -> None:
+def test_a_network_that_gives_nan_is_told_with_its_place(making: Any, segflow: Any, workers: DaskExecutor) -> None:
     making.model()
     values = np.full((3, 200, 120), 128.0, np.float32)
     values[:, 150, 60] = np.float32(3e38)
     making.write("a.tif", values)
-    normalisation = {"mean": [128.0], "deviation": [0.001]}
-    model = {"weights": "toy.safetensors", "normalisation": normalisation}
-    path = making.recipe(tiling={"block": 64}, model=model)
-    one = segflow("run", path)
-    two = spawn("run", path, "--set", "compute.workers=2")
-    for result in (one, two):
-        assert result.code == 2, result.err
-        assert "finite" in result.err
-        assert "Traceback" not in result.err
-        assert re.search(r"\(\d+, \d+\)", result.err), result.err
-        assert not making.digests()
+    model = {"weights": "toy.safetensors", "normalisation": {"mean": [128.0], "deviation": [0.001]}}
+    plan, workshop = planned(making, model=model)
+    with pytest.raises(ModelError) as told:
+        predict(plan, workshop, workers)
+    assert "finite" in told.value.expected
+    assert re.search(r"\(\d+, \d+\)", told.value.found)
+    result = segflow("run", making.folder / "recipe.yaml")
+    assert result.code == 2, result.err
+    assert re.search(r"\(\d+, \d+\)", result.err)
+    assert "Traceback" not in result.err
+    assert not making.digests()
 
 
 def test_a_worker_that_dies_is_replaced_and_the_bytes_are_the_same(
@@ -181,12 +168,19 @@ def test_a_worker_that_dies_is_replaced_and_the_bytes_are_the_same(
     assert classes[0] == classes[1]
 
 
-def test_one_process_and_the_workers_journal_the_same_chunks(
-    making: Any, workers: DaskExecutor, tmp_path: Path
+@pytest.mark.parametrize("kind", ["raster", "volume"])
+def test_one_process_and_workers_store_the_same_chunks_and_counts(
+    kind: str, making: Any, workers: DaskExecutor, tmp_path: Path
 ) -> None:
-    making.model()
-    making.raster()
-    making.recipe(tiling={"block": 64})
+    making.model(kind)
+    if kind == "raster":
+        making.raster()
+        making.labels()
+        making.recipe(references="truth.tif", tiling={"block": 64})
+    else:
+        making.volume()
+        making.volume("truth.nii.gz", labels=True)
+        making.recipe(kind=kind, inputs="a.nii.gz", references="truth.nii.gz", tiling={"block": 24})
     recipe = read_recipe(making.folder / "recipe.yaml")
     engine = settle(recipe)
     try:
@@ -194,10 +188,13 @@ def test_one_process_and_the_workers_journal_the_same_chunks(
         plan = plan_scene(recipe, item, engine, Selection())
         told: list[list[Any]] = [[], []]
         executors = (InProcess(engine.forward), workers)
-        for number, executor in enumerate(executors):
+        totals = [
             predict(plan, Workshop(tmp_path / f"w{number}"), executor, told[number].append)
+            for number, executor in enumerate(executors)
+        ]
     finally:
         engine.close()
     one, two = (sorted((r.block, r.number, r.checksum, r.forwards) for r in records) for records in told)
     assert one == two
-    assert len({row[:2] for row in two}) == len(two)
+    assert len({row[:2] for row in two}) == len(two) > 1
+    assert totals[0].counts.to_json() == totals[1].counts.to_json()
