@@ -68,7 +68,7 @@ def scene_statistics(source: Source, nonzero: bool) -> Standardiser:
     axis = source.slab_axis
     length = whole.shape[axis]
     rows = max(1, SLAB_CELLS // (whole.size // length))
-    totals = [_Moments() for _ in range(source.channels)]
+    totals = [Moments() for _ in range(source.channels)]
     for start in range(0, length, rows):
         pixels = source.read(whole.replace_axis(axis, start, min(start + rows, length)))
         for total, channel in zip(totals, pixels.values, strict=True):
@@ -78,7 +78,7 @@ def scene_statistics(source: Source, nonzero: bool) -> Standardiser:
     )
 
 
-class _Moments:
+class Moments:
     """Count, mean and sum of squared deviations of a stream of values: exact for integers."""
 
     def __init__(self) -> None:

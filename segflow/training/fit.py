@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from segflow.errors import OutputError
+from segflow.io.atomic import replacing
 from segflow.training.batches import Batches
 from segflow.training.losses import segmentation_loss
 
@@ -166,17 +167,17 @@ class _Run:
                 kept.lerp_(value.detach(), 1 - decay)
 
     def save(self, network: nn.Module, checkpoint: Path) -> None:
-        """Write a checkpoint in one atomic replacement."""
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        beside = checkpoint.with_suffix(".part")
-        torch.save(
-            {
-                "network": network.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "averaged": self.averaged,
-                "losses": self.losses,
-                "seconds": self.seconds,
-            },
-            beside,
-        )
-        beside.replace(checkpoint)
+        """Write a checkpoint in one atomic replacement.
+
+        Raises:
+            OutputError: the disk is full; the checkpoint before stays.
+        """
+        state = {
+            "network": network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "averaged": self.averaged,
+            "losses": self.losses,
+            "seconds": self.seconds,
+        }
+        with replacing(checkpoint) as part:
+            torch.save(state, part)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from segflow.errors import InputError
 from segflow.io.array import ArraySource
 from segflow.io.source import Pixels, Source
+from segflow.metrics import reference_codes
 from segflow.models.card import Normalisation
+from segflow.normalise import Moments
 from tiling.box import Box
 
 IGNORED = -1
@@ -76,26 +78,21 @@ def _without(box: Box, hole: Box) -> Iterator[Box]:
 
 
 class LabelIndex:
-    """From ids in a label file to channels of the output; every other id is `IGNORED`."""
+    """From ids in a label file to channels of the output, read as a run reads references.
+
+    What is not scored in a run is not trained on: `IGNORED`. Nor are ids that are no class.
+    """
 
     def __init__(
         self, ids: Sequence[int], mapping: Mapping[int, int] | None = None, ignore: Sequence[int] = ()
     ) -> None:
-        table = np.full(65536, IGNORED, np.int16)
-        for channel, identity in enumerate(ids):
-            table[identity] = channel
-        mapped = table.copy()
-        for theirs, ours in (mapping or {}).items():
-            mapped[theirs] = table[ours] if 0 <= ours < 65536 else IGNORED
-        for identity in ignore:
-            mapped[identity] = IGNORED
-        self._table = mapped
+        self._codes = reference_codes(ids, ignore, mapping or {})
+        self._channels = np.array([*range(len(ids)), IGNORED, IGNORED], np.int16)
 
     def __call__(self, pixels: Pixels) -> NDArray[np.int16]:
         """Return channels (*axes) int16 of label pixels (1, *axes)."""
-        ids = np.nan_to_num(np.asarray(pixels.values[0], np.float64), nan=65535.0).astype(np.int64).clip(0, 65535)
-        result: NDArray[np.int16] = np.where(pixels.valid, self._table[ids], np.int16(IGNORED))
-        return result
+        codes = self._codes(pixels.values[0].reshape(-1)).reshape(pixels.valid.shape)
+        return np.where(pixels.valid, self._channels[codes], np.int16(IGNORED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,21 +113,19 @@ class Statistics:
 def scene_statistics(scene: Scene, normalisation: Normalisation, rng: np.random.Generator) -> Statistics:
     """Return the card's or the scene's mean and deviation, and a sample of values. Held cells do not count."""
     picks: list[NDArray[np.float32]] = []
-    total: Any = 0.0
-    squares: Any = 0.0
-    count = 0
+    channels = scene.image.channels
+    moments = [Moments() for _ in range(channels)]
+    nonzero = normalisation.over == "nonzero"
     for box in free_boxes(scene.image.grid.shape, scene.held):
         for band in bands(box):
             pixels = scene.image.read(band)
-            keep = pixels.valid
-            if normalisation.over == "nonzero":
-                keep = keep & (pixels.values != 0).any(axis=0)
-            values = pixels.values[:, keep].astype(np.float64)
-            total, squares, count = total + values.sum(1), squares + (values**2).sum(1), count + values.shape[1]
+            for channel, moment in zip(pixels.values, moments, strict=True):
+                moment.add(channel[pixels.valid & (channel != 0)] if nonzero else channel[pixels.valid])
+            keep = pixels.valid & (pixels.values != 0).any(axis=0) if nonzero else pixels.valid
+            values = pixels.values[:, keep]
             if values.shape[1]:
                 picks.append(values[:, rng.integers(0, values.shape[1], _SAMPLE)].astype(np.float32))
-    channels = scene.image.channels
-    if not count:
+    if not picks:
         zero = np.zeros(channels, np.float32)
         return Statistics(zero, zero + 1, np.zeros((channels, 1), np.float32))
     merged = np.concatenate(picks, axis=1)
@@ -139,9 +134,8 @@ def scene_statistics(scene: Scene, normalisation: Normalisation, rng: np.random.
         mean = np.broadcast_to(np.asarray(normalisation.mean, np.float32), (channels,))
         deviation = np.broadcast_to(np.asarray(normalisation.deviation, np.float32), (channels,))
     else:
-        centre = total / count
-        mean = centre.astype(np.float32)
-        deviation = np.sqrt(np.maximum(squares / count - centre**2, 1e-12)).astype(np.float32)
+        mean = np.array([moment.mean for moment in moments], np.float32)
+        deviation = np.array([m.deviation(scene.image.name, k) for k, m in enumerate(moments)], np.float32)
     return Statistics(mean, deviation, sample)
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from segflow.errors import ModelError
+from segflow.io.atomic import replacing
 from segflow.metrics import Counts, scores
 from segflow.models.card import Card, write_card
 from segflow.models.model import Model, full_arguments
@@ -147,9 +148,9 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
         if narrow.is_floating_point() and not bool(torch.isfinite(narrow).all()):
             raise ModelError(f"weight {key} is beyond float16", "finite weights", "lower train.learning_rate")
         half[key] = narrow.contiguous().clone()
-    beside = path.with_suffix(".part")
-    save_file(half, beside)
-    beside.replace(path)
+    with replacing(path) as part:
+        save_file(half, part)
+        part.chmod(0o644)
 
 
 def score_model(model: Model, recipe: Recipe, scored: Sequence[Scored]) -> Model:
