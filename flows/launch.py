@@ -1,20 +1,15 @@
-"""Where a run is started: directly, as a Prefect flow run, with workers of its own or without."""
+"""Where a run is started: directly, or as a Prefect flow run."""
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from functools import cache
 from pathlib import Path
 
+from flows.workers import with_workers
 from pipelines.events import Listener
-from pipelines.journal import ChunkRecord
-from pipelines.plan import ScenePlan
-from pipelines.predict import BlockJob, Executor, Workshop
 from pipelines.prepare import Selection
-from pipelines.runner import Outcome, Stages, run
+from pipelines.runner import Outcome
 from segflow.recipe import Recipe
 
 
@@ -25,28 +20,6 @@ def launch(recipe: Recipe, selection: Selection, *, force: bool, listener: Liste
 
         return run_as_flow(recipe, selection, force=force, listener=listener)
     return with_workers(recipe, selection, force=force, listener=listener)
-
-
-def with_workers(
-    recipe: Recipe, selection: Selection, *, force: bool, listener: Listener, stages: Stages | None = None
-) -> Outcome:
-    """Run a recipe in this process, or on a Dask cluster of `compute.workers` on this machine."""
-    stages = stages or Stages()
-    if recipe.compute.workers == 1:
-        return run(recipe, selection, force=force, listener=listener, stages=stages)
-    with ExitStack() as stack:
-
-        @cache
-        def workers() -> Executor:
-            from flows.dask_executor import cluster
-
-            return stack.enter_context(cluster(recipe.compute.workers))
-
-        def later(workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
-            """Start the workers when the first scene needs them."""
-            return workers()(workshop, plan, jobs) if jobs else iter(())
-
-        return run(recipe, selection, force=force, listener=listener, executor=lambda _: later, stages=stages)
 
 
 def prefect_configured() -> bool:

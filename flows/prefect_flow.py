@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.launch import with_workers
+from flows.workers import with_workers
 from pipelines.events import Event, Listener
 from pipelines.export import export
 from pipelines.predict import predict
