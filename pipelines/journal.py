@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,25 +65,33 @@ class Journal:
     Args:
         path: the file; made if it is missing.
         key: what the chunks belong to. A journal of another key is emptied: results never mix.
+
+    Raises:
+        OutputError: the disk is full or cannot be written, or the file is no journal. All methods raise it.
     """
 
     def __init__(self, path: Path, key: str) -> None:
-        try:
+        self._path = path
+        with self._told():
             self._db = sqlite3.connect(path)
+        try:
+            self.fresh = self._prepare(key)
+        except OutputError:
+            self._db.close()
+            raise
+
+    def _prepare(self, key: str) -> bool:
+        """Make the tables; empty them and return True where they belong to another key."""
+        with self._told():
             self._db.execute("pragma journal_mode = wal")
             self._db.executescript(_TABLES)
             row = self._db.execute("select value from meta where key = 'key'").fetchone()
-            self.fresh = row is None or row[0] != key
-            if self.fresh:
-                with self._db:
-                    self._db.execute("delete from chunk")
-                    self._db.execute("insert or replace into meta values ('key', ?)", (key,))
-        except sqlite3.Error as error:
-            raise OutputError(
-                f"the journal {path} cannot be used: {error}",
-                "a SQLite file on a disk that can be written",
-                "delete the hidden folder .segflow in the output folder to start this scene afresh",
-            ) from error
+            if row is not None and row[0] == key:
+                return False
+            with self._db:
+                self._db.execute("delete from chunk")
+                self._db.execute("insert or replace into meta values ('key', ?)", (key,))
+            return True
 
     def record(self, chunk: ChunkRecord) -> None:
         """Note a chunk that has been stored."""
@@ -97,17 +105,17 @@ class Journal:
             json.dumps(chunk.seconds),
             chunk.peak_rss_bytes,
         )
-        with self._db:
+        with self._told(), self._db:
             self._db.execute("insert or replace into chunk values (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def forget(self, block: tuple[int, ...], number: int) -> None:
         """Drop a chunk whose bytes are not there any more."""
-        with self._db:
+        with self._told(), self._db:
             self._db.execute("delete from chunk where block = ? and number = ?", (json.dumps(block), number))
 
     def chunks(self) -> Iterator[ChunkRecord]:
         """Yield all chunks, by block and number."""
-        with closing(self._db.cursor()) as cursor:
+        with self._told(), closing(self._db.cursor()) as cursor:
             for row in cursor.execute("select * from chunk order by block, number"):
                 block, number, checksum, counts, forwards, minimum, seconds, peak = row
                 yield ChunkRecord(
@@ -137,6 +145,25 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell a disk that cannot be written, which can be mended, from a file that is broken."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            # SQLITE_ERROR is operational by name, but says that the tables are not ours.
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise OutputError(
+                    f"the journal {self._path} cannot be written: {error}",
+                    "a folder with room and the right to write",
+                    "free some space; the same command goes on from here",
+                ) from error
+            raise OutputError(
+                f"the journal {self._path} cannot be used: {error}",
+                "the SQLite file that segflow wrote",
+                "delete the hidden folder .segflow in the output folder to start this scene afresh",
+            ) from error
 
 
 def has_chunks(path: Path) -> bool:
