@@ -13,6 +13,7 @@ from segflow.errors import GridMismatchError, InputError
 from segflow.io.names import VOLUME_SUFFIXES, is_remote, stem_of
 from segflow.io.opening import Spec, compare_places, open_source
 from segflow.io.raster import RasterSpec
+from segflow.io.rat import read_classes
 from segflow.io.source import Source
 from segflow.io.volume import VolumeSpec
 from segflow.metrics import evaluate as count
@@ -37,7 +38,8 @@ def evaluate(
     Args:
         prediction: a GeoTIFF or NIfTI label map.
         reference: another, on the same grid.
-        card: whose classes count; where not given, every id that either file holds is a class.
+        card: whose classes count; where not given, every id that either file holds is a class, named as in the
+            prediction's attribute table where it has one.
         mapping: ids in the reference to ids of the prediction.
         ignore: ids that are not scored.
 
@@ -56,7 +58,7 @@ def evaluate(
         for text in notices:
             _LOG.warning("%s", text)
         skipped = tuple(sorted({*ignore, *(card.ignore if card else ())}))
-        classes = card.classes if card else _found_classes(one, two, mapping or {}, skipped)
+        classes = card.classes if card else _found_classes(prediction, one, two, mapping or {}, skipped)
         ids = tuple(item.id for item in classes)
         counts = count(one, two, ids, ignore=skipped, mapping=mapping or {})
         result = scores(counts, classes, cell_area_m2=one.grid.cell_area_m2, cell_volume_ml=one.grid.cell_volume_ml)
@@ -83,9 +85,10 @@ def _spec(path: str) -> Spec:
 
 
 def _found_classes(
-    one: Source, two: Source, mapping: Mapping[int, int], ignore: tuple[int, ...]
+    prediction: str, one: Source, two: Source, mapping: Mapping[int, int], ignore: tuple[int, ...]
 ) -> tuple[LabelClass, ...]:
-    """Return a class for every id that is there, in colours that can be told apart."""
+    """Return a class for every id that is there: as the prediction names it, else in a colour of its own."""
+    named = {} if _is_volume(prediction) else {item.id: item for item in read_classes(Path(prediction))}
     ids = (_ids(one) | {mapping.get(value, value) for value in _ids(two)}) - set(ignore)
     if len(ids) > _MOST_CLASSES:
         raise InputError(
@@ -96,7 +99,8 @@ def _found_classes(
     found = []
     for number, value in enumerate(sorted(ids)):
         red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(number * 0.618034 % 1.0, 0.6, 0.85))
-        found.append(LabelClass(id=value, name=f"class {value}", colour=f"#{red:02X}{green:02X}{blue:02X}"))
+        plain = LabelClass(id=value, name=f"class {value}", colour=f"#{red:02X}{green:02X}{blue:02X}")
+        found.append(named.get(value, plain))
     if not found:
         raise InputError("neither file holds a label", "label maps", "check them, and the ignored ids")
     return tuple(found)
