@@ -113,7 +113,7 @@ class _Run:
         self._asked: deque[tuple[int, ...]] = deque()
         self._feeding = 0.0
         self._weights = WeightCache(layout.lattice, task.scale)
-        depth = layout.lattice.patch[layout.sweep] + Sealer.slack(task)
+        depth = layout.lattice.patch[layout.sweep] + layout.maps[layout.sweep].lag
         self._sums = NumpyBand(task.head.channels, model_box, layout.sweep, depth, task.store)
         self._sealer = Sealer(task, self._sums, band, box)
         self._seconds = dict.fromkeys(("read", "forward", "blend"), 0.0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,15 +25,6 @@ class Sealer:
         self._scale = task.scale
         self._done = box.start[self._sweep]
         self._strips: list[tuple[Box, NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]] = []
-
-    @staticmethod
-    def slack(task: Task) -> int:
-        """Rows that the accumulator holds beyond a patch, since resampling looks back."""
-        layout = task.layout
-        if not layout.resampled:
-            return 0
-        axis_map = layout.maps[layout.sweep]
-        return 2 * ceil(max(1.0, axis_map.source / axis_map.target)) + 3
 
     def seal(self, stop: int | None) -> None:
         """Turn all complete rows below `stop`, on the model's grid, into labels; None: all that is left."""
