@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 from typing import Literal
 
@@ -124,19 +125,22 @@ def _every_second(x: Tensor, axis: int, start: int) -> Tensor:
     return x[tuple(index)]
 
 
-def check_size(what: str, value: int, least: int) -> None:
-    """Raise ModelError unless an argument of an architecture is a whole number of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ModelError(f"{what} is {value!r}", f"a whole number of at least {least}", "correct the arguments")
+def check_arguments(dimensions: int, norm: str, sizes: Mapping[str, int]) -> None:
+    """Check what every architecture is made with.
 
+    Args:
+        dimensions: 2 or 3.
+        norm: name of a normalisation layer.
+        sizes: channels, width, depth and the like, by name: whole numbers from 1.
 
-def check_dimensions(dimensions: int) -> None:
-    """Raise ModelError unless it is 2 or 3."""
+    Raises:
+        ModelError: an argument makes no sense; it is named.
+    """
+    remedy = "correct the arguments"
     if dimensions not in (2, 3):
-        raise ModelError(f"dimensions is {dimensions!r}", "2 for rasters or 3 for volumes", "correct the arguments")
-
-
-def check_norm(norm: str) -> None:
-    """Raise ModelError unless it is the name of a normalisation layer that we have."""
+        raise ModelError(f"dimensions is {dimensions!r}", "2 for rasters or 3 for volumes", remedy)
     if norm not in ("batch", "instance", "none"):
-        raise ModelError(f"norm is {norm!r}", "batch, instance or none", "correct the arguments")
+        raise ModelError(f"norm is {norm!r}", "batch, instance or none", remedy)
+    for what, value in sizes.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ModelError(f"{what} is {value!r}", "a whole number of at least 1", remedy)

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 
 from segflow.models.layers import (
     Norm,
-    check_dimensions,
+    check_arguments,
     check_input,
-    check_norm,
-    check_size,
     conv,
     conv_norm_relu,
     pool_with_places,
@@ -50,11 +48,8 @@ class SegNet(nn.Module):
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        check_dimensions(dimensions)
-        check_norm(norm)
-        for what, value in (("in_channels", in_channels), ("out_channels", out_channels), ("width", width)):
-            check_size(what, value, 1)
-        check_size("depth", depth, 1)
+        sizes = {"in_channels": in_channels, "out_channels": out_channels, "width": width, "depth": depth}
+        check_arguments(dimensions, norm, sizes)
         self.in_channels, self.dimensions, self.depth = in_channels, dimensions, depth
         widths = [width * min(2**level, 8) for level in range(depth)]
         counts = [2 if level < 2 else 3 for level in range(depth)]

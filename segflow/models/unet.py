@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from segflow.errors import ModelError
 from segflow.models.layers import (
     Norm,
-    check_dimensions,
+    check_arguments,
     check_input,
-    check_norm,
-    check_size,
     conv,
     conv_norm_relu,
     down_conv,
@@ -55,11 +53,8 @@ class UNet(nn.Module):
         stem: int = 1,
     ) -> None:
         super().__init__()
-        check_dimensions(dimensions)
-        check_norm(norm)
-        named = (("in_channels", in_channels), ("out_channels", out_channels), ("width", width), ("depth", depth))
-        for what, value in (*named, ("widest", width if widest is None else widest)):
-            check_size(what, value, 1)
+        sizes = {"in_channels": in_channels, "out_channels": out_channels, "width": width, "depth": depth}
+        check_arguments(dimensions, norm, {**sizes, "widest": width if widest is None else widest})
         if stem not in (1, 2):
             raise ModelError(f"stem is {stem!r}", "1 or 2", "correct the arguments")
         self.in_channels, self.dimensions, self.depth, self._stem = in_channels, dimensions, depth, stem
