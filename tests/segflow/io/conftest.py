@@ -27,9 +27,10 @@ def write_raster(tmp_path_factory: pytest.TempPathFactory) -> WriteRaster:
     `name`; crs=None and transform=None write none.
     """
     numbers = itertools.count()
+    folder = tmp_path_factory.mktemp("rasters")
 
     def write(values: NDArray[Any], name: str = "scene.tif", **options: Any) -> Path:
-        path = tmp_path_factory.getbasetemp() / f"raster{next(numbers)}" / name
+        path = folder / str(next(numbers)) / name
         path.parent.mkdir()
         extra = {key: options.pop(key, None) for key in ("mask", "alpha", "colormap", "env", "tags")}
         defaults = {
