@@ -167,6 +167,8 @@ def _region(recipe: Recipe, source: Source, selection: Selection) -> Box:
     whole = Box.whole(source.grid.shape)
     if selection.window is None and selection.bbox is None:
         return whole
+    if selection.window is not None and selection.bbox is not None:
+        raise RecipeError("both a window and a bbox", "one of them", "drop one")
     if recipe.kind != "raster":
         raise RecipeError("--window or --bbox for a volume", "a raster", "use --limit N for a look at volumes")
     return window_of(source.grid, selection.window, selection.bbox)

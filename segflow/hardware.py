@@ -45,6 +45,8 @@ def _quota(cgroup: Path) -> float | None:
 def memory_room(cgroup: Path = CGROUP) -> int | None:
     """Return the bytes that a container may still take; None where it is not limited.
 
+    Pages of files that were read count as used, but go when memory is wanted: they are taken off (version 2).
+
     Args:
         cgroup: as in `usable_cores`; version 2 (`memory.max`) and 1 (`memory/memory.limit_in_bytes`) are read.
     """
@@ -58,7 +60,16 @@ def memory_room(cgroup: Path = CGROUP) -> int | None:
         limit, used = (int((cgroup / name).read_text()) for name in files)
     except (OSError, ValueError):  # no such file, or "max"
         return None
-    return max(0, limit - used)
+    return max(0, limit - used + min(used, _idle_pages(cgroup)))
+
+
+def _idle_pages(cgroup: Path) -> int:
+    """Return the bytes of cached files that the system would give up at once."""
+    try:
+        lines = (cgroup / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
 def cpu_name() -> str:

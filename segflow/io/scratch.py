@@ -18,14 +18,12 @@ from segflow.errors import InputError, OutputError
 CHUNK_BYTES = 4 << 20
 
 
-def scratch_file(
-    key: str, needed_bytes: int, folder: str | None, write: Callable[[BinaryIO], None]
-) -> tuple[BinaryIO, Path | None]:
-    """Return an open file that `write` has filled, and its path if this call made one that is to be removed.
+def scratch_file(key: str, needed_bytes: int, folder: str | None, write: Callable[[BinaryIO], None]) -> BinaryIO:
+    """Return an open file that `write` has filled.
 
     Without a folder the file is nameless: it goes when it is closed, also after a crash. With one, it is named after
     `key`, written beside, flushed to the disk and renamed, so that several processes share it and none sees half of
-    it, also after a power cut.
+    it, also after a power cut; the folder's owner removes it.
 
     Args:
         key: says what the content is; equal keys must mean equal content.
@@ -42,11 +40,11 @@ def scratch_file(
         if folder is None:
             _require_room(place, needed_bytes)
             nameless: BinaryIO = tempfile.TemporaryFile(dir=place)  # noqa: SIM115  # the caller closes it
-            return _filled(nameless, write), None
+            return _filled(nameless, write)
         place.mkdir(parents=True, exist_ok=True)
         path = place / (hashlib.sha256(key.encode()).hexdigest()[:24] + ".raw")
         with contextlib.suppress(FileNotFoundError):
-            return path.open("rb"), None
+            return path.open("rb")
         _require_room(place, needed_bytes)
         descriptor, beside = tempfile.mkstemp(prefix=path.stem, suffix=".part", dir=place)
         try:
@@ -56,7 +54,7 @@ def scratch_file(
         except BaseException:
             Path(beside).unlink(missing_ok=True)
             raise
-        return file, path
+        return file
     except OSError as error:
         raise OutputError(
             f"scratch files cannot be written to {place}: {error.strerror or error}",

@@ -20,7 +20,7 @@ from tiling.box import Box
 
 _RUN_BYTES = 4 << 20
 
-Opener = Callable[[VolumeHeader, str | None], tuple[BinaryIO, Path | None]]
+Opener = Callable[[VolumeHeader, str | None], BinaryIO]
 
 
 def volume_grid(affine: NDArray[np.float64], shape: Triple) -> Grid:
@@ -34,18 +34,15 @@ def volume_grid(affine: NDArray[np.float64], shape: Triple) -> Grid:
     )
 
 
-def open_stored(header: VolumeHeader, scratch: str | None) -> tuple[BinaryIO, Path | None]:
+def open_stored(header: VolumeHeader, scratch: str | None) -> BinaryIO:
     """Open a file's voxels for reading in any order, unpacked to scratch if need be.
-
-    Returns:
-        The open file, and the path of the scratch file that this call made and that is to be removed, or None.
 
     Raises:
         InputError: the file is gone, cut short or damaged; or scratch has no room.
     """
     try:
         if not header.compressed:
-            return Path(header.path).open("rb"), None
+            return Path(header.path).open("rb")
         facts = Path(header.path).stat()
     except OSError as error:
         raise InputError(
@@ -109,7 +106,7 @@ class StoredVolume:
         if not self._close.alive:
             raise ValueError(f"{self.header.path} was closed")
         if self._file is None:
-            self._file, _ = self._opener(self.header, self._scratch)
+            self._file = self._opener(self.header, self._scratch)
             self._held.callback(self._file.close)
         return self._file
 

@@ -40,7 +40,7 @@ def resampled(part: StoredVolume, grid: Grid, orientation: str, scratch: str | N
         affine=grid.affine or (),
     )
 
-    def opener(header: VolumeHeader, folder: str | None) -> tuple[BinaryIO, Path | None]:
+    def opener(header: VolumeHeader, folder: str | None) -> BinaryIO:
         facts = Path(header.path).stat()
         key = f"{Path(header.path).absolute()}|{facts.st_size}|{facts.st_mtime_ns}|{orientation}|{grid}"
 

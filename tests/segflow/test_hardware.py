@@ -19,6 +19,7 @@ GIB = 1 << 30
         ({"memory.max": "max", "memory.current": f"{GIB}"}, None),
         ({"memory/memory.limit_in_bytes": f"{4 * GIB}", "memory/memory.usage_in_bytes": f"{GIB}"}, 3 * GIB),
         ({"memory/memory.limit_in_bytes": f"{4 * GIB}"}, None),
+        ({"memory.max": f"{4 * GIB}", "memory.current": f"{3 * GIB}", "memory.stat": f"inactive_file {GIB}"}, 2 * GIB),
         ({"memory.max": "torn"}, None),
         ({}, None),
     ],

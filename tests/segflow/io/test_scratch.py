@@ -74,10 +74,9 @@ def test_the_content_is_on_the_disk_before_it_has_its_name(
         flushed.append((os.fstat(handle).st_size, [path.suffix for path in folder.iterdir()]))
 
     monkeypatch.setattr(os, "fsync", watched)
-    file, made = scratch_file("key", SIZE, str(folder), unpack(str(packed), SIZE))
-    file.close()
+    scratch_file("key", SIZE, str(folder), unpack(str(packed), SIZE)).close()
     assert flushed == [(SIZE, [".part"])]
-    assert made is not None
+    (made,) = folder.iterdir()
     assert made.read_bytes() == gzip.decompress(packed.read_bytes())
     assert [path.suffix for path in folder.iterdir()] == [".raw"]
 
@@ -88,11 +87,11 @@ def test_an_equal_key_is_written_once(tmp_path: Path) -> None:
     def write(target: BinaryIO) -> None:
         written.append(target.write(b"content"))
 
-    first, made = scratch_file("key", 7, str(tmp_path), write)
-    second, found = scratch_file("key", 7, str(tmp_path), write)
+    first = scratch_file("key", 7, str(tmp_path), write)
+    second = scratch_file("key", 7, str(tmp_path), write)
     with first, second:
         assert second.read() == b"content"
-    assert (len(written), made is None, found is None) == (1, False, True)
+    assert len(written) == 1
 
 
 def test_a_nameless_file_is_gone_when_its_process_is_killed(packed: Path, tmp_path: Path) -> None:
@@ -100,7 +99,7 @@ def test_a_nameless_file_is_gone_when_its_process_is_killed(packed: Path, tmp_pa
     folder.mkdir()
     code = (
         "import os, signal; from segflow.io.scratch import scratch_file, unpack; "
-        f"file, _ = scratch_file('key', {SIZE}, None, unpack({str(packed)!r}, {SIZE})); "
+        f"file = scratch_file('key', {SIZE}, None, unpack({str(packed)!r}, {SIZE})); "
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(folder)}, check=False)
