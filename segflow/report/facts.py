@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
+from pathlib import PurePath
 
 from segflow.report import numbers
 from segflow.report.schema import FileFacts, GridReport, RunFacts, SceneReport
@@ -14,7 +15,9 @@ from segflow.report.sections import meter
 def lead(report: SceneReport) -> str:
     """Return in a sentence or two what ran on what."""
     model, run = report.model, report.run
-    against = f"<b>{escape(', '.join(report.references))}</b>" if report.references else ""
+    against = (
+        f"<b>{escape(', '.join(PurePath(name).name for name in report.references))}</b>" if report.references else ""
+    )
     said = []
     if model is not None:
         named = f" ({escape(model.architecture)})" if model.architecture else ""
