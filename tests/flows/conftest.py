@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, redirect_stderr, redirect_stdout
+from contextlib import closing, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -144,13 +144,12 @@ class Making:
         return json.loads((self.folder / folder / "report.json").read_text())
 
     def stored(self, scene: str = "a", folder: str = "out") -> int:
-        """Return how many chunks the journal of an unfinished scene holds."""
-        path = self.folder / folder / ".segflow" / scene / "journal.sqlite"
-        try:
-            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
-                return int(journal.execute("select count(*) from chunk").fetchone()[0])
-        except sqlite3.Error:
-            return 0
+        """Return how many chunks the journals of an unfinished scene hold."""
+        count = 0
+        for path in (self.folder / folder / ".segflow" / "scenes" / scene).glob("*/journal.sqlite"):
+            with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
+                count += int(journal.execute("select count(*) from chunk").fetchone()[0])
+        return count
 
 
 @pytest.fixture

@@ -55,8 +55,8 @@ def test_two_workers_give_the_bytes_and_scores_of_one_for_rasters(making: Any, s
         for folder in ("one", "two")
     ]
     assert fingerprints[0] == fingerprints[1]
-    # Nothing of Dask's own is told: a line where a scene begins and ends, no more.
-    assert len(result.err.splitlines()) == 4, result.err
+    # Nothing of Dask's own is told: only how the scenes go.
+    assert all(line.startswith(("s0: ", "s1: ")) for line in result.err.splitlines()), result.err
 
 
 def planned(making: Any, **parts: Any) -> tuple[ScenePlan, Workshop]:
