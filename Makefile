@@ -6,6 +6,7 @@ STAMP := .venv/.installed
 .PHONY: demo test test-slow lint bench clean
 
 $(STAMP): pyproject.toml
+	@echo "setting up .venv: about 7 GB, some minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[test]"

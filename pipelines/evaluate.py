@@ -48,8 +48,9 @@ def evaluate(
         GridMismatchError: the files lie on different grids.
     """
     if _is_volume(prediction) != _is_volume(reference):
+        kinds = ["a volume" if _is_volume(path) else "a raster" for path in (prediction, reference)]
         raise GridMismatchError(
-            f"{prediction} and {reference} are a raster and a volume", "two of one kind", "compare like with like"
+            f"{prediction} is {kinds[0]}, {reference} is {kinds[1]}", "two of one kind", "compare like with like"
         )
     one, two = open_source(_spec(prediction)), open_source(_spec(reference))
     try:

@@ -124,10 +124,22 @@ def plan_scene(
             workers=recipe.compute.workers,
             reference=reference,
             preview=region != Box.whole(source.grid.shape),
-            notices=(*source.notices, *notices),
+            notices=(*source.notices, *notices, *_part_of(region, source)),
         )
     finally:
         source.close()
+
+
+def _part_of(region: Box, source: Source) -> tuple[str, ...]:
+    """Return a notice where only a part of a raster is made."""
+    if region == Box.whole(source.grid.shape):
+        return ()
+    (top, left), (height, width) = region.start, region.shape
+    rows, columns = source.grid.shape
+    return (
+        f"only a window of {source.name}: x {left}, y {top}, width {width}, height {height} of {columns} x {rows} "
+        f"(the same of another file: gdal_translate -srcwin {left} {top} {width} {height})",
+    )
 
 
 def _spec_of(recipe: Recipe, scene: Scene, card: Card, scratch: Path | None) -> Spec:

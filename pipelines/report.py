@@ -54,6 +54,7 @@ def report(
             name=plan.card.name,
             weights_sha256=plan.weights_sha256,
             architecture=plan.card.architecture,
+            description=plan.card.description or None,
             licence=plan.card.licence or None,
         ),
         inputs=plan.inputs,

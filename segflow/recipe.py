@@ -113,9 +113,16 @@ class Compute(_Part):
     backend: Literal["auto", "torch", "openvino"] = Field("auto", description="What runs the network.")
     precision: Literal["f32", "f16", "bf16"] = Field("f32", description="Arithmetic of the network.")
     workers: int = Field(1, ge=1, description="Processes; more than one run on a Dask cluster on this machine.")
-    memory: Annotated[str | None, Field(pattern=r"^\d+(\.\d+)?\s*([KMGT]i?B)$")] = Field(
+    memory: str | None = Field(
         None, description="What a run may use, such as 8 GiB; what the machine has free when not given."
     )
+
+    @field_validator("memory")
+    @classmethod
+    def _size(cls, memory: str | None) -> str | None:
+        if memory is not None and not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]i?B", memory):
+            raise ValueError("a size such as 8 GiB or 500 MB")
+        return memory
 
 
 class Outputs(_Part):

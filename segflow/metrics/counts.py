@@ -217,7 +217,8 @@ def unknown_ids(what: str, strangers: Mapping[float, int], ids: Sequence[int]) -
     named = ", ".join(f"{value:g} ({count} cells)" for value, count in list(strangers.items())[:8])
     more = f" and {len(strangers) - 8} more" if len(strangers) > 8 else ""
     remedy = (
-        "map them with references.map, such as {7: 2}, or leave them out with references.ignore"
+        "map them with references.map, such as {7: 2}, or leave them out with references.ignore "
+        "(segflow evaluate: --map 7=2, --ignore 7)"
         if what == "reference"
         else "check that the prediction and the classes belong to one model, or give the file a nodata value"
     )

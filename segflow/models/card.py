@@ -142,8 +142,21 @@ def read_card(path: Path) -> Card:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
         raise ModelError(
-            f"{path} is not a model card: {error}", "the keys listed in docs/reference/card.md", "correct the card"
+            f"{path} is not a model card: {_first(error)}",
+            "the keys listed in docs/reference/card.md",
+            "correct the card",
         ) from error
+
+
+def _first(error: Exception) -> str:
+    """Return what is wrong in a line: the first complaint and its key."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split())
+    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"the key {key} is unknown"
+    return f"{key}: {first['msg'].removeprefix('Value error, ')}" if key else first["msg"].removeprefix("Value error, ")
 
 
 def write_card(card: Card, path: Path) -> None:

@@ -31,7 +31,8 @@ def lead(report: SceneReport) -> str:
         said.append(f"Ran by {escape(run.backend)} on {escape(run.device)}{time}")
     if model is not None and against:
         said.append(f"Reference {against}")
-    return f'<p class="lead">{". ".join(said)}.</p>'
+    purpose = f'<p class="lead">{escape(model.description)}</p>' if model is not None and model.description else ""
+    return f'<p class="lead">{". ".join(said)}.</p>{purpose}'
 
 
 def extent(grid: GridReport) -> str:

@@ -115,6 +115,7 @@ class ModelFacts(_Part):
     name: str
     weights_sha256: str
     architecture: str | None = None
+    description: str | None = Field(None, description="What it is for, and what it wants to see.")
     licence: str | None = None
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 
 from tests.making import make_model
 from tests.pipelines.test_run import bits, recipe_of, report_of
@@ -85,8 +87,10 @@ def test_memory_does_not_grow_with_the_swept_axis(
 
 def repeated(tile: Path, path: Path) -> Path:
     """Write a VRT that stacks a raster several times."""
-    with rasterio.open(tile) as file:
-        width, height, count = file.width, file.height, file.count
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(tile) as file:
+            width, height, count = file.width, file.height, file.count
     bands = []
     for band in range(1, count + 1):
         sources = "".join(
