@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 
 from segflow.errors import InputError, OutputError
@@ -73,6 +73,10 @@ def test_labels_lie_on_the_inputs_own_voxels_with_its_matrices_and_codes(
     image = version(np.zeros(shape, np.int16), None)
     image.header.set_qform(affine, codes[0])
     image.header.set_sform(affine, codes[1])
+    try:
+        image.header.get_qform()
+    except ValueError:  # half a turn, to the last bit: nibabel cannot read back what it wrote itself
+        reject()
     image.header.set_xyzt_units("mm", "sec")
     image.to_filename(tmp_path / "in.nii.gz")
     given_header = nib.load(tmp_path / "in.nii.gz").header
