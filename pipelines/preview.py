@@ -71,7 +71,7 @@ def _thinned(read: Callable[[Box], NDArray[Any]], box: Box, step: int, shape: tu
         start = box.start[0] + first * step
         stop = min(box.start[0] + (first + lines) * step, box.stop[0])
         part = read(box.replace_axis(0, start, stop))[middle[0] :: step, middle[1] :: step]
-        parts.append(part[: shape[0] - first, : shape[1]])
+        parts.append(part[: shape[0] - first, : shape[1]].copy())  # a view would keep the whole band
     return np.concatenate(parts)
 
 

@@ -32,6 +32,7 @@ def report(
         files: what was published, by layer.
         seconds: wall clock of the scene so far.
     """
+    pictures = previews(plan, workshop)
     grid = plan.output_grid
     result = scores(
         totals.counts, plan.card.classes, cell_area_m2=grid.cell_area_m2, cell_volume_ml=grid.cell_volume_ml
@@ -62,7 +63,7 @@ def report(
         outputs=[file_facts(path, folder) for path in files.values()],
         notices=plan.notices,
     )
-    write_scene_report(folder, plan.scene, made, previews(plan, workshop))
+    write_scene_report(folder, plan.scene, made, pictures)
     return made
 
 

@@ -7,7 +7,6 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from urllib.parse import urlsplit
 
 import rasterio
@@ -16,7 +15,9 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from segflow.io.names import stem_of
 
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 64 << 20
+_LARGEST_CACHE_BYTES = 512 << 20
+_granted = 0
 _SCHEMES = ("http", "https", "ftp", "s3", "gs", "az", "adls", "oss", "swift", "hdfs")
 _VSI_REMOTE = ("vsicurl", "vsis3", "vsigs", "vsiaz", "vsiadls", "vsioss", "vsiswift", "vsihdfs", "vsiwebhdfs")
 _QUIET = threading.RLock()
@@ -52,7 +53,7 @@ def environment(path: str, sidecars: bool = False) -> Iterator[None]:
         path: what is opened or read.
         sidecars: for remote files, look for sidecars by name: some thirty requests. The folder is never listed.
     """
-    _limit_cache()
+    limit_cache()
     options: dict[str, str] = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE"}
     if is_remote(path):
         options |= {
@@ -80,8 +81,15 @@ def reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-@cache
-def _limit_cache() -> None:
-    """Bound GDAL's block cache, once a process: its default, 5 % of the RAM, would grow with the machine."""
-    if "GDAL_CACHEMAX" not in os.environ:
-        set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
+def limit_cache(row_bytes: int = 0) -> None:
+    """Bound GDAL's block cache: its default, 5 % of the RAM, would grow with the machine.
+
+    Args:
+        row_bytes: of a row of a file's storage blocks, which neighbouring reads share; the cache grows to hold it, up
+            to 512 MiB, and does not shrink again.
+    """
+    global _granted
+    wanted = min(_LARGEST_CACHE_BYTES, max(CACHE_BYTES, row_bytes * 5 // 4))
+    if wanted > _granted and "GDAL_CACHEMAX" not in os.environ:
+        set_gdal_config("GDAL_CACHEMAX", wanted)
+        _granted = wanted

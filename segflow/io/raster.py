@@ -13,7 +13,7 @@ from segflow.errors import InputError
 from segflow.grid import Grid
 from segflow.io.aoi import Aoi, read_aoi
 from segflow.io.collar import Runs, collar_runs
-from segflow.io.gdalenv import environment, reason, scene_name, shown
+from segflow.io.gdalenv import environment, limit_cache, reason, scene_name, shown
 from segflow.io.identity import raster_identity
 from segflow.io.mask import Bools
 from segflow.io.place import grid_of
@@ -55,6 +55,7 @@ class RasterSource:
         except BaseException:
             self._file.close()
             raise
+        limit_cache(self.unit_shape[0] * self._grid.shape[1] * len(self._bands) * self._dtype.itemsize)
         self._collar: Runs | None = None
         self.notices = notices_of(self._file, self._bands, spec)
 
