@@ -17,7 +17,6 @@ from segflow.io.atomic import write_text
 from segflow.io.raster import RasterSpec
 from segflow.io.volume import VolumeSpec
 from segflow.models.card import Card
-from segflow.models.model import Model
 from segflow.sweep import ENGINE, Task
 from tiling import Box, Demand
 
@@ -94,11 +93,6 @@ class ScenePlan:
     reference: ReferencePlan | None = None
     preview: bool = False
     notices: tuple[str, ...] = ()
-
-    @property
-    def model(self) -> Model:
-        """The model."""
-        return Model(self.card, self.weights)
 
     @property
     def region(self) -> Box:

@@ -12,7 +12,7 @@ from segflow.grid import Grid, Kind
 from segflow.metrics import Counts, Scores
 from segflow.models.card import LabelClass
 
-State = Literal["done", "unchanged", "failed", "refused", "stopped", "pending"]
+State = Literal["done", "unchanged", "failed", "refused"]
 
 
 class _Part(BaseModel):
