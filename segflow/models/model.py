@@ -153,10 +153,11 @@ def load_model(choice: ModelChoice, base: Path | Callable[[str], Path] = Path(),
         ModelError: unknown name, missing file, a pickle, a bare state dict without architecture and classes, a model
             of the other kind, or overrides that do not fit the card.
     """
-    if choice.weights.startswith(BUILTIN):
-        model = builtin(choice.weights.removeprefix(BUILTIN))
+    weights = choice.weights if isinstance(choice.weights, str) else choice.weights[0]
+    if weights.startswith(BUILTIN):
+        model = builtin(weights.removeprefix(BUILTIN))
     else:
-        path = base(choice.weights) if callable(base) else base / Path(choice.weights).expanduser()
+        path = base(weights) if callable(base) else base / Path(weights).expanduser()
         refuse_pickle(path)
         beside = path.with_suffix(".yaml")
         model = Model(read_card(beside) if beside.is_file() else _bare_card(choice, path, kind), path)

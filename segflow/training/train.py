@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -55,7 +55,14 @@ def train(recipe: Recipe, opener: Opener = open_pairs, report: Callable[[int, fl
     index = index_of(recipe)
     sampler = Sampler(list(learned.values()), index, len(card.classes), plan.balance, plan.seed)
     batches = Batches(
-        sampler, tuple(statistics), plan.patch, plan.batch, plan.augment, plan.zoom, plan.seed, plan.colour
+        sampler,
+        tuple(statistics),
+        plan.patch,
+        plan.batch,
+        plan.augment.preset,
+        plan.zoom,
+        plan.seed,
+        plan.augment.colour,
     )
     torch.manual_seed(plan.seed)
     network = build(card.architecture, full_arguments(card))
@@ -104,8 +111,8 @@ def settings_of(plan: Train) -> FitSettings:
         steps=plan.steps,
         learning_rate=plan.learning_rate,
         weight_decay=plan.weight_decay,
-        dice=plan.dice,
-        class_weights=plan.class_weights,
+        dice=plan.loss.get("dice", 0.0),
+        class_weights=plan.class_weights if not isinstance(plan.class_weights, str) else None,
         average=plan.average,
         bf16=plan.precision == "bf16",
     )

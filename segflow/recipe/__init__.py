@@ -1,0 +1,23 @@
+"""The recipe: the one schema of what runs on what, and how it is read. Imports no torch."""
+
+from segflow.recipe.augment import Augment
+from segflow.recipe.read import parse_recipe, read_recipe
+from segflow.recipe.run import Compute, Inputs, ModelChoice, Outputs, References, Tiling
+from segflow.recipe.schema import Recipe
+from segflow.recipe.train import LossName, Train, Validation
+
+__all__ = [
+    "Augment",
+    "Compute",
+    "Inputs",
+    "LossName",
+    "ModelChoice",
+    "Outputs",
+    "Recipe",
+    "References",
+    "Tiling",
+    "Train",
+    "Validation",
+    "parse_recipe",
+    "read_recipe",
+]

@@ -1,0 +1,140 @@
+"""From YAML, the environment and the command line to a recipe, with errors that name the key."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from segflow.errors import RecipeError
+from segflow.recipe.schema import Recipe
+
+
+def read_recipe(path: Path, settings: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a YAML recipe; relative paths in it start from its own folder.
+
+    Args:
+        path: the file.
+        settings: dotted key to value, laid over the file's (``--set``); relative paths in them start from the
+            working directory.
+
+    Raises:
+        RecipeError: the file is missing, is not YAML, or has a key or value that cannot be meant.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"cannot read the recipe {path}: {getattr(error, 'strerror', error)}",
+            "a YAML file",
+            "check the path; `segflow sample` writes recipes that run",
+        ) from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {error}", "a YAML mapping", "correct the file") from error
+    return parse_recipe(data, path.parent, settings, str(path))
+
+
+def parse_recipe(
+    data: Any, base: Path, settings: Mapping[str, Any] | None = None, origin: str = "the recipe"
+) -> Recipe:
+    """Make a recipe of plain data. See `read_recipe`."""
+    if not isinstance(data, dict):
+        raise RecipeError(
+            f"{origin} holds {type(data).__name__}",
+            "a mapping with kind, inputs and model",
+            "see pipelines/aerial.yaml for a complete one",
+        )
+    data = _expand(data, origin)
+    for key, value in (settings or {}).items():
+        data = _lay_over(data, key.split("."), _from_cwd(key, value))
+    try:
+        return Recipe.model_validate({**data, "base": str(base.absolute())})
+    except ValidationError as error:
+        raise _explain(error, origin) from error
+
+
+_PATH_KEYS = {"inputs", "inputs.path", "inputs.aoi", "references", "references.path", "outputs.folder", "model.weights"}
+
+
+def _from_cwd(key: str, value: Any) -> Any:
+    """Anchor relative paths given on the command line to the working directory, also those inside of a value."""
+    if isinstance(value, dict):
+        return {name: _from_cwd(f"{key}.{name}", item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_from_cwd(key, item) for item in value]
+    if (
+        key not in _PATH_KEYS
+        or not isinstance(value, str)
+        or "://" in value
+        or value.startswith(("/", "~", "builtin:"))
+    ):
+        return value
+    return str(Path.cwd() / value)
+
+
+def _lay_over(data: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
+    head, *rest = keys
+    if not rest:
+        return {**data, head: value}
+    inner = data.get(head)
+    if isinstance(inner, str | list) and head in ("inputs", "references"):
+        inner = {"path": inner}
+    return {**data, head: _lay_over(inner if isinstance(inner, dict) else {}, rest, value)}
+
+
+def _expand(value: Any, origin: str) -> Any:
+    """Replace ${VAR} by the environment's value, in every string."""
+    if isinstance(value, dict):
+        return {key: _expand(item, origin) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, origin) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def fill(match: re.Match[str]) -> str:
+        try:
+            return os.environ[match[1]]
+        except KeyError:
+            raise RecipeError(
+                f"{origin} uses ${{{match[1]}}}, which is not set",
+                "a variable of the environment",
+                f"export {match[1]}=..., or write the value itself",
+            ) from None
+
+    return re.sub(r"\$\{(\w+)\}", fill, value)
+
+
+def _explain(error: ValidationError, origin: str) -> RecipeError:
+    """Turn pydantic's first complaint into found, expected, remedy, with the nearest name for a misspelt key."""
+    first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    where = [str(part) for part in first["loc"] if not (isinstance(part, str) and part[:1].isupper())]
+    key = ".".join(where)
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(where[:-1])
+        near = get_close_matches(where[-1], known, n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]}?" if near else "remove it; `segflow schema` lists all keys"
+        return RecipeError(f"{origin} has an unknown key {key}", "one of " + ", ".join(known), remedy)
+    if first["type"] == "missing":
+        return RecipeError(f"{origin} lacks {key}", "kind, inputs and model.weights at least", f"add {key}")
+    found = f"{origin}: {key} is {first['input']!r}" if key else f"{origin} cannot be meant"
+    return RecipeError(found, first["msg"].removeprefix("Value error, "), "correct it; `segflow schema` describes it")
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    """List the keys that are known at a place of the recipe."""
+    node: Any = Recipe
+    for part in path:
+        field = getattr(node, "model_fields", {}).get(part)
+        if field is None:
+            break
+        inner = [a for a in getattr(field.annotation, "__args__", (field.annotation,)) if hasattr(a, "model_fields")]
+        node = inner[0] if inner else Recipe
+    return sorted(name for name in node.model_fields if name != "base")

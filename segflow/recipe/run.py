@@ -1,0 +1,132 @@
+"""The parts of a recipe that say what runs on what, and where."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from segflow.models.card import LabelClass, Normalisation
+from segflow.recipe.part import Part
+from tiling import Profile, Store
+
+
+class Inputs(Part):
+    """What is segmented."""
+
+    path: str | tuple[str, ...] = Field(description="A path, glob, list, folder, VRT or URL; may hold {case}.")
+    bands: tuple[int, ...] | None = Field(None, description="Rasters: bands to read, 1-based, in the model's order.")
+    nodata: float | None = Field(None, description="Rasters: value that means no data; overrides the file's own.")
+    collar: bool = Field(False, description="Rasters: nodata only where connected to the border.")
+    aoi: str | None = Field(None, description="Rasters: a vector file; only cells inside its polygons are segmented.")
+    channels: dict[str, str] | None = Field(
+        None, description="Volumes: channels kept in several files: channel name to a pattern with {case}."
+    )
+    resample_to: str | None = Field(None, description="Volumes: the channel whose grid the other channels are put on.")
+
+    @field_validator("bands")
+    @classmethod
+    def _one_based(cls, bands: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if bands is not None and (not bands or min(bands) < 1):
+            raise ValueError("bands count from 1, as in GDAL")
+        return bands
+
+
+class References(Part):
+    """What the result is compared with."""
+
+    path: str = Field(description="A path or pattern with {stem}, {parent} or {case}.")
+    map: dict[int, int] = Field(default_factory=dict, description="Ids in the reference to ids of the model.")
+    ignore: tuple[int, ...] = Field((), description="Ids in the reference that are not scored.")
+    region: tuple[int, int, int, int] | None = Field(
+        None, description="Rasters: only this window (x, y, width, height in cells) is scored."
+    )
+
+
+class ModelChoice(Part):
+    """Which network, and what of its card to override."""
+
+    weights: str | tuple[str, ...] = Field(
+        description="builtin:NAME, torchvision:NAME, or a path: .safetensors, .onnx, .pt, .pt2, .ckpt, a folder of "
+        "nnU-Net; several are an ensemble whose probabilities are averaged."
+    )
+    trust: bool = Field(False, description="Let pickled weights run their code when read (--trust).")
+    tta: Literal["flips", "mirror", "d4"] | None = Field(
+        None,
+        description="Average over mirrored (flips: each axis by itself; mirror: all combinations) or also turned input "
+        "(d4: the square's eight symmetries).",
+    )
+    architecture: str | None = Field(None, description="For a bare state dict: unet, segnet, smp:Unet, ...")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="For a bare state dict: its arguments.")
+    classes: tuple[LabelClass, ...] | None = Field(None, description="Overrides the card's classes.")
+    channels: tuple[str, ...] | None = Field(None, description="Overrides the card's names of bands or modalities.")
+    normalisation: Normalisation | None = Field(None, description="Overrides the card's normalisation.")
+    threshold: float | None = Field(None, gt=0, lt=1, description="Overrides the card's threshold.")
+    gsd: float | None = Field(None, gt=0, description="Overrides the card's ground sampling distance, in metres.")
+    spacing: tuple[float, float, float] | None = Field(None, description="Overrides the card's spacing, mm (x, y, z).")
+    scale: float = Field(
+        1.0, gt=0, le=16, description="For inputs without a GSD: model cells per input cell (0.5 halves the size)."
+    )
+
+
+def _overlap(value: Any) -> Any:
+    """Take 0.25 or "64px"."""
+    if isinstance(value, str) and not re.fullmatch(r"\d+px", value):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError('overlap is a fraction such as 0.25, or pixels such as "64px"') from None
+    if isinstance(value, int | float) and not 0 <= value < 1:
+        raise ValueError('overlap is a fraction from 0 up to, but not including, 1, or pixels such as "64px"')
+    return value
+
+
+class Tiling(Part):
+    """How the scene is cut and put together again."""
+
+    patch: tuple[int, ...] | int | None = Field(
+        None, description="Patch in model cells (one number, or y, x or x, y, z); the card's when not given."
+    )
+    overlap: Annotated[float | str | None, BeforeValidator(_overlap)] = Field(
+        None, description='Overlap of neighbours: a fraction of the patch, or "64px"; the card\'s when not given.'
+    )
+    blend: Profile = Field("gaussian", description="Profile of a patch's weight.")
+    accumulator: Store = Field("int32", description="int16 halves the memory of many classes.")
+    block: Literal["auto", "whole"] | int = Field("auto", description="Part of the scene that one worker owns, cells.")
+    batch: int | Literal["auto"] = Field("auto", description="Patches in flight (CPU) or a batch (GPU).")
+
+    @field_validator("block", "batch")
+    @classmethod
+    def _positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("give a positive number")
+        return value
+
+
+class Compute(Part):
+    """Where and with what it runs."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:0, ...")
+    backend: Literal["auto", "torch", "openvino"] = Field("auto", description="What runs the network.")
+    precision: Literal["f32", "f16", "bf16"] = Field("f32", description="Arithmetic of the network.")
+    workers: int = Field(1, ge=1, description="Processes; more than one run on a Dask cluster on this machine.")
+    memory: str | None = Field(
+        None, description="What a run may use, such as 8 GiB; what the machine has free when not given."
+    )
+
+    @field_validator("memory")
+    @classmethod
+    def _size(cls, memory: str | None) -> str | None:
+        if memory is not None and not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]i?B", memory):
+            raise ValueError("a size such as 8 GiB or 500 MB")
+        return memory
+
+
+class Outputs(Part):
+    """What is written, and where."""
+
+    folder: str | None = Field(None, description="Folder of the results; ./out/<name> when not given.")
+    name: str = Field("{stem}", description="Template of a scene's name: {stem}, {parent}, {case}.")
+    confidence: bool = Field(False, description="Also write the largest probability x 255 as uint8.")
+    nodata: int = Field(255, ge=0, le=255, description="Rasters: value of cells without valid input.")

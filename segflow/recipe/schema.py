@@ -1,0 +1,76 @@
+"""The recipe: the one schema of what runs on what. Frozen; unknown keys are refused; every field is described."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from segflow.errors import RecipeError
+from segflow.grid import Kind
+from segflow.recipe.part import Part
+from segflow.recipe.run import Compute, Inputs, ModelChoice, Outputs, References, Tiling
+from segflow.recipe.train import Train
+
+# What only one kind has; the other would ignore it.
+_ONLY: dict[Kind, tuple[str, ...]] = {
+    "raster": (
+        *("inputs.bands", "inputs.nodata", "inputs.collar", "inputs.aoi"),
+        *("references.region", "model.gsd", "outputs.nodata"),
+    ),
+    "volume": ("inputs.channels", "inputs.resample_to", "model.spacing"),
+}
+
+
+def _as_mapping(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str | list | tuple) else value
+
+
+class Recipe(Part):
+    """Everything that a run needs to know."""
+
+    kind: Kind = Field(description="raster: GeoTIFF and its kin. volume: NIfTI and its kin.")
+    name: str = Field("segflow", pattern=r"^[\w.-]+$", description="Name of the run; names the default folder.")
+    inputs: Annotated[Inputs, BeforeValidator(_as_mapping)] = Field(description="What is segmented.")
+    references: Annotated[References | None, BeforeValidator(_as_mapping)] = Field(
+        None, description="What the result is compared with."
+    )
+    model: ModelChoice | None = Field(None, description="The network; needed by run and plan.")
+    train: Train | None = Field(None, description="How a model is made; needed by train.")
+    tiling: Tiling = Field(default_factory=lambda: Tiling(), description="How the scene is cut and put together again.")
+    compute: Compute = Field(default_factory=lambda: Compute(), description="Where and with what it runs.")
+    outputs: Outputs = Field(default_factory=lambda: Outputs(), description="What is written, and where.")
+    base: str = Field(".", exclude=True, description="Folder that relative paths start from; set by the reader.")
+
+    @model_validator(mode="after")
+    def _axes(self) -> Recipe:
+        axes = 2 if self.kind == "raster" else 3
+        if isinstance(self.tiling.patch, tuple) and len(self.tiling.patch) != axes:
+            raise ValueError(f"tiling.patch of a {self.kind} has {axes} numbers, got {self.tiling.patch}")
+        return self
+
+    @model_validator(mode="after")
+    def _of_this_kind(self) -> Recipe:
+        """Refuse what would be ignored: a setting that only the other kind has."""
+        other: Kind = "volume" if self.kind == "raster" else "raster"
+        for key in _ONLY[other]:
+            where, name = key.split(".")
+            part = getattr(self, where)
+            if part is not None and getattr(part, name) != type(part).model_fields[name].default:
+                raise RecipeError(
+                    f"{key} is set in a recipe of kind {self.kind}, where it has no meaning",
+                    f"{key} in recipes of kind {other} only",
+                    f"remove {key}, or correct kind",
+                )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The output folder, absolute."""
+        return self.resolve(self.outputs.folder or f"./out/{self.name}")
+
+    def resolve(self, path: str) -> Path:
+        """Return a path of the recipe as an absolute one, without looking at it."""
+        return Path(os.path.normpath(Path(self.base).absolute() / Path(path).expanduser()))
