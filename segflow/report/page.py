@@ -38,7 +38,7 @@ def scene_page(report: SceneReport, previews: Sequence[Preview] = ()) -> str:
         facts.place_section(report),
     ]
     kicker = "Segmentation report" if report.run is not None or not scored else "Evaluation report"
-    return _document(f"{report.scene} · segflow", kicker, report.scene, facts.lead(report), body, report.overall)
+    return document(f"{report.scene} · segflow", kicker, report.scene, facts.lead(report), body, report.overall)
 
 
 def _what_counts(scored: bool, name: str) -> str:
@@ -80,7 +80,7 @@ def run_page(report: RunReport) -> str:
             body.append(sections.confusion_table(pooled.confusion_matrix, pooled.classes) + "</section>")
     lead = f'<p class="lead">{escape(_states(report.scenes))}</p>'
     overall = pooled.overall if pooled is not None else None
-    return _document(f"{report.name} · segflow", "Run report", report.name, lead, body, overall)
+    return document(f"{report.name} · segflow", "Run report", report.name, lead, body, overall)
 
 
 def _pool_hint(scenes: int, scored: int) -> str:
@@ -130,9 +130,29 @@ def _scene_table(scenes: Sequence[SceneState]) -> str:
     )
 
 
-def _document(
-    title: str, kicker: str, heading: str, lead: str, body: Sequence[str], overall: OverallReport | None
+def document(
+    title: str,
+    kicker: str,
+    heading: str,
+    lead: str,
+    body: Sequence[str],
+    overall: OverallReport | None,
+    more: str | None = None,
 ) -> str:
+    """Return a whole page.
+
+    Args:
+        title: of the window, not escaped.
+        kicker: what kind of page it is, not escaped.
+        heading: the page's, not escaped.
+        lead: HTML below it.
+        body: HTML of the sections.
+        overall: scores whose definitions the page ends with.
+        more: name of a further style sheet and script of this package, without their endings.
+    """
+    names = ("page",) if more is None else ("page", more)
+    css = "".join(_asset(f"{name}.css") for name in names)
+    js = "".join(_asset(f"{name}.js") for name in names)
     said = ""
     if overall is not None:
         said = f"<p>{escape(_SCORES)}</p><p>Denominators: {escape(overall.denominators)}.</p>"
@@ -141,10 +161,10 @@ def _document(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-        f"<title>{escape(title)}</title><style>{_asset('page.css')}</style></head><body>"
+        f"<title>{escape(title)}</title><style>{css}</style></head><body>"
         f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(heading)}</h1>{lead}</header>'
         f"<main>{''.join(body)}</main><footer>{said}<p>Made by segflow.</p></footer>"
-        f"<script>{_asset('page.js')}</script></body></html>\n"
+        f"<script>{js}</script></body></html>\n"
     )
 
 

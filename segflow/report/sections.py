@@ -11,6 +11,12 @@ from segflow.report.schema import ClassReport, ConfusionReport, OverallReport
 
 _BRIEF = ' class="brief"'
 
+TOOLS = (
+    '<div class="tools" hidden><label>Opacity of labels over the input '
+    '<input type="range" min="0" max="100" value="100"></label><span>Select a picture to enlarge it.</span></div>'
+)
+"""What pictures are looked at with; shown where scripts run."""
+
 
 def swatch(colour: str) -> str:
     """Return a small square of a class's colour, which prints too."""
@@ -79,15 +85,11 @@ def pictures(figures: Sequence[Figure], classes: Sequence[ClassReport]) -> str:
     facts = legend_facts(classes)
     legend = "".join(f"<li>{named(item)} <small>{fact}</small></li>" for item, fact in zip(classes, facts, strict=True))
     several = any(len(figure.panels) > 1 for figure in figures)
-    tools = (
-        '<div class="tools" hidden><label>Opacity of labels over the input '
-        '<input type="range" min="0" max="100" value="100"></label><span>Select a picture to enlarge it.</span></div>'
-    )
     return (
         '<section class="pictures" aria-label="Pictures">'
-        + "".join(_view(figure) for figure in figures)
+        + "".join(view(figure) for figure in figures)
         + f'<ul class="legend" aria-label="Colours">{legend}</ul>'
-        + (tools if several else "")
+        + (TOOLS if several else "")
         + "</section>"
     )
 
@@ -105,7 +107,8 @@ def legend_facts(classes: Sequence[ClassReport]) -> list[str]:
     return said
 
 
-def _view(figure: Figure) -> str:
+def view(figure: Figure) -> str:
+    """Return one preview: its title, and its panels side by side."""
     pixelated = " pixelated" if figure.width <= 400 else ""
     panels = "".join(
         f'<figure class="panel{pixelated}" data-kind="{panel.kind}">'
