@@ -79,7 +79,7 @@ def thin(steps: Values, values: Values, most: int = DRAWN) -> tuple[Values, Valu
 def smooth(values: Values) -> tuple[Values, int]:
     """Return the running mean of the finite values around each, and how many it is of.
 
-    The window is a fortieth of the curve, odd, centred (so that nothing lags), and narrower towards both ends. NaN
+    The window is a fortieth of the curve, odd, centred (so that nothing lags), and cut off at both ends. NaN
     where the window holds no finite value.
     """
     n = len(values)
@@ -88,8 +88,7 @@ def smooth(values: Values) -> tuple[Values, int]:
     sums = np.concatenate([[0.0], np.cumsum(np.where(good, values, 0.0))])
     counts = np.concatenate([[0], np.cumsum(good)])
     here = np.arange(n)
-    room = np.minimum(np.minimum(here, n - 1 - here), reach)
-    low, high = here - room, here + room + 1
+    low, high = np.maximum(here - reach, 0), np.minimum(here + reach + 1, n)
     known = counts[high] - counts[low]
     mean = np.full(n, np.nan)
     np.divide(sums[high] - sums[low], known, out=mean, where=known > 0)

@@ -45,7 +45,8 @@ def curves_section(report: TrainingReport) -> str:
         if cut:
             hint.append("The highest single steps lie outside of the frame.")
     if report.scored:
-        charts[1:1] = [_overall(report.scored)]
+        overall = _overall(report.scored)
+        charts[1:1] = [overall] if overall.lines else []
         by_class = _by_class(report.scored, report.card.classes)
         charts += [by_class] if by_class is not None else []
         hint.append("Scores are of what was held back.")
@@ -90,7 +91,7 @@ def _overall(scored: Sequence[Scored]) -> Chart:
         for name, kind in zip(names, _KINDS, strict=False)
     ]
     values = np.concatenate([line.values for line in lines]) if lines else np.zeros(0)
-    return Chart("Validation", "score, 0 to 1", axis_of(values, bounds=_UNIT_RANGE), lines[::-1])
+    return Chart("Validation", "score, 0 to 1", axis_of(values, bounds=_UNIT_RANGE), lines)
 
 
 def _by_class(scored: Sequence[Scored], classes: Sequence[LabelClass]) -> Chart | None:
