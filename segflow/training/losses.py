@@ -1,7 +1,7 @@
-"""Losses by name and weight. Cells without a label have no part in any of them: they are taken out before all else.
+"""Losses by name and weight. Cells without a label have no part in any of them, to the bit.
 
-MONAI's Dice, generalised Dice and Tversky losses see the labelled cells alone, as one item (1, class, cell). Written
-here:
+Their logits are put to 0 before all else; then their probabilities and their truth are 0, which adds nothing to any
+overlap. MONAI's Dice, generalised Dice and Tversky losses are used so. Written here:
 
 - focal loss, since MONAI 1.6's has gradients that are not numbers where gamma is between 0 and 1 and a cell is sure;
 - Lovász-softmax, which MONAI does not have.
@@ -14,6 +14,7 @@ misses.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -30,7 +31,7 @@ _SMOOTH = 1.0
 _CELLWISE = ("cross_entropy", "dice_ce")
 
 Overlap = Callable[[Tensor, Tensor], Tensor]
-"""From probabilities and one-hot truth, both (1, class, cell) float32, to a scalar."""
+"""From probabilities and one-hot truth, both (batch, class, *axes) float32, to a scalar."""
 
 
 class SegmentationLoss(nn.Module):
@@ -90,33 +91,50 @@ class SegmentationLoss(nn.Module):
     def parts(self, logits: Tensor, labels: Tensor, border: Tensor | None = None) -> dict[str, Tensor]:
         """Return each term by itself, not yet weighted. See `forward`."""
         with torch.autocast(logits.device.type, enabled=False):
-            known = labels != IGNORED
-            flat, truth = logits.float().movedim(1, -1)[known], labels[known]
-            if not len(truth):
-                return {name: flat.sum() for name in self.weights}
-            extra = None if border is None else border[known].float()
-            return {name: self._term(name, flat, truth, extra) for name in self.weights}
+            cells = _Cells.of(logits.float(), labels, border)
+            if not bool(cells.known.any()):
+                return {name: cells.logits.sum() for name in self.weights}
+            return {name: self._term(name, cells) for name in self.weights}
 
-    def _term(self, name: str, flat: Tensor, truth: Tensor, extra: Tensor | None) -> Tensor:
+    def _term(self, name: str, cells: _Cells) -> Tensor:
         if name == "cross_entropy":
-            return self._entropy(flat, truth, extra)
+            return self._entropy(cells)
         if name == "focal":
-            surprise = functional.cross_entropy(flat, truth, reduction="none")
+            surprise = functional.cross_entropy(cells.logits, cells.labels, reduction="none", ignore_index=IGNORED)
             # The root of 0 has no slope; a cell with p = 1 is held a hair's breadth off it.
             doubt = (-torch.expm1(-surprise)).clamp_min(1e-12)
-            return _weighted_mean(doubt**self.focal_gamma * surprise, self._of_class(truth))
-        overlap = self._overlaps[name](*_present(torch.softmax(flat, dim=1), truth))
-        return overlap + self._entropy(flat, truth, extra) if name == "dice_ce" else overlap
+            return _weighted_mean(doubt**self.focal_gamma * surprise, self._of_class(cells))
+        overlap = self._overlaps[name](*_present(cells))
+        return overlap + self._entropy(cells) if name == "dice_ce" else overlap
 
-    def _entropy(self, flat: Tensor, truth: Tensor, extra: Tensor | None) -> Tensor:
-        if extra is None:
-            return functional.cross_entropy(flat, truth, weight=self.class_weights)
-        surprise = functional.cross_entropy(flat, truth, reduction="none")
-        weights = self._of_class(truth)
-        return _weighted_mean(surprise, extra + (1.0 if weights is None else weights))
+    def _entropy(self, cells: _Cells) -> Tensor:
+        if cells.border is None:
+            return functional.cross_entropy(cells.logits, cells.labels, self.class_weights, ignore_index=IGNORED)
+        surprise = functional.cross_entropy(cells.logits, cells.labels, reduction="none", ignore_index=IGNORED)
+        return _weighted_mean(surprise, self._of_class(cells) + cells.border * cells.known)
 
-    def _of_class(self, truth: Tensor) -> Tensor | None:
-        return None if self.class_weights is None else self.class_weights[truth]
+    def _of_class(self, cells: _Cells) -> Tensor:
+        """Return the weight of each cell's class, (batch, *axes); 0 for ignored cells."""
+        if self.class_weights is None:
+            return cells.known.float()
+        return self.class_weights[cells.labels.clamp_min(0)] * cells.known
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """A batch whose ignored cells have logits of 0: whatever they were, they have no gradient."""
+
+    logits: Tensor
+    labels: Tensor
+    known: Tensor
+    border: Tensor | None
+
+    @classmethod
+    def of(cls, logits: Tensor, labels: Tensor, border: Tensor | None) -> _Cells:
+        known = labels != IGNORED
+        if not bool(known.all()):
+            logits = logits.masked_fill(~known[:, None], 0.0)
+        return cls(logits, labels, known, border)
 
 
 def loss_of(plan: Train, counts: NDArray[np.int64]) -> SegmentationLoss:
@@ -187,12 +205,13 @@ def lovasz(probabilities: Tensor, truth: Tensor) -> Tensor:
     algorithm 1, with the difference taken by hand, so that nothing cancels in float32).
 
     Args:
-        probabilities: (1, class, cell) float32.
-        truth: (1, class, cell) float32 of 0 and 1; every class occurs.
+        probabilities: (batch, class, *axes) float32; 0 in ignored cells.
+        truth: (batch, class, *axes) float32 of 0 and 1; 0 in ignored cells. Every class occurs.
     """
     losses: list[Tensor] = []
-    for chance, here in zip(probabilities[0], truth[0], strict=True):
-        errors, order = torch.sort((here - chance).abs(), descending=True)
+    for chance, here in zip(probabilities.unbind(1), truth.unbind(1), strict=True):
+        here = here.reshape(-1)
+        errors, order = torch.sort((here - chance.reshape(-1)).abs(), descending=True)
         inside = here[order] > 0.5
         hit = inside.cumsum(0)
         total = hit[-1]
@@ -213,11 +232,12 @@ def _overlap(name: str, tversky: tuple[float, float]) -> Overlap:
         raise ModelError(f"the loss {name} needs MONAI", "monai", "pip install 'segflow[train]'") from error
     if name == "generalised_dice":
         # Classes weigh 1 / cells²: MONAI's own smoothing of 1e-5 would outweigh them from 100,000 cells on.
-        return partial(_call, GeneralizedDiceLoss(smooth_nr=0.0, smooth_dr=0.0))
+        return partial(_call, GeneralizedDiceLoss(smooth_nr=0.0, smooth_dr=0.0, batch=True))
     if name == "tversky":
         half = _SMOOTH / 2
-        return partial(_call, TverskyLoss(alpha=tversky[0], beta=tversky[1], smooth_nr=half, smooth_dr=half))
-    return partial(_call, DiceLoss(smooth_nr=_SMOOTH, smooth_dr=_SMOOTH))
+        positives, negatives = tversky
+        return partial(_call, TverskyLoss(alpha=positives, beta=negatives, smooth_nr=half, smooth_dr=half, batch=True))
+    return partial(_call, DiceLoss(smooth_nr=_SMOOTH, smooth_dr=_SMOOTH, batch=True))
 
 
 def _call(module: nn.Module, probabilities: Tensor, truth: Tensor) -> Tensor:
@@ -225,18 +245,20 @@ def _call(module: nn.Module, probabilities: Tensor, truth: Tensor) -> Tensor:
     return result
 
 
-def _present(probabilities: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Return probabilities and one-hot truth (1, class, cell) of the classes that occur."""
-    count = probabilities.shape[1]
-    there = torch.bincount(truth, minlength=count).nonzero()[:, 0]
-    marks = functional.one_hot(truth, count).to(probabilities.dtype)
-    if len(there) < count:
-        probabilities, marks = probabilities[:, there], marks[:, there]
-    return probabilities.T[None], marks.T[None]
+def _present(cells: _Cells) -> tuple[Tensor, Tensor]:
+    """Return probabilities and one-hot truth (batch, class, *axes) of the classes that occur; 0 in ignored cells."""
+    known = cells.known[:, None]
+    probabilities = torch.softmax(cells.logits, dim=1) * known
+    labels = cells.labels.clamp_min(0)[:, None]
+    truth = torch.zeros_like(probabilities).scatter_(1, labels, known.to(probabilities.dtype))
+    there = truth.detach().flatten(2).amax(dim=(0, 2)).nonzero()[:, 0]
+    if len(there) < truth.shape[1]:
+        probabilities, truth = probabilities[:, there], truth[:, there]
+    return probabilities, truth
 
 
-def _weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
-    return values.mean() if weights is None else (values * weights).sum() / weights.sum()
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    return (values * weights).sum() / weights.sum()
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, dice: float = 0.0, weights: Tensor | None = None) -> Tensor:
