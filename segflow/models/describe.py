@@ -1,0 +1,127 @@
+"""What a file of weights says about itself, before anything of it is run: for `segflow init`, and for models without a
+card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from segflow.errors import ModelError
+from segflow.grid import Kind
+from segflow.models.card import Card, Normalisation, read_card
+from segflow.models.formats import card_beside, format_of, resolve
+
+Activation = Literal["softmax", "sigmoid", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What could be read. None: the file does not tell.
+
+    Attributes:
+        format: safetensors, checkpoint, onnx, torchscript, export or nnunet.
+        path: the file itself, also where a folder was named.
+        kind: raster or volume.
+        channels: number of input channels.
+        outputs: number of output channels.
+        patch: the one size that the network takes, in array order.
+        batch: the one batch size that the network takes.
+        stride: total downsampling; a patch is a multiple of it.
+        activation: what the network's output still needs; "none" where the graph ends in softmax or sigmoid itself.
+        normalisation: what raw values become.
+        gsd: ground sampling distance in metres.
+        class_names: names of the output channels, or, where there is one output channel, of background and foreground.
+        wished_patch: a patch size that the maker advises, where the network takes others too.
+        overlap: fraction of the patch that the maker advises.
+        threshold: for sigmoid channels.
+        architecture: name of the network, where the file holds weights only and says which.
+        arguments: of the architecture.
+        needs_trust: whether it cannot be loaded without `--trust`.
+        card: the card beside it (or, for nnU-Net, made of its plans), which says the rest.
+        notes: what was read and where, a sentence each.
+    """
+
+    format: str
+    path: Path
+    kind: Kind | None = None
+    channels: int | None = None
+    outputs: int | None = None
+    patch: tuple[int, ...] | None = None
+    batch: int | None = None
+    stride: int | None = None
+    activation: Activation | None = None
+    normalisation: Normalisation | None = None
+    gsd: float | None = None
+    class_names: tuple[str, ...] | None = None
+    wished_patch: tuple[int, ...] | None = None
+    overlap: float | None = None
+    threshold: float | None = None
+    architecture: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    needs_trust: bool = False
+    card: Card | None = None
+    notes: tuple[str, ...] = ()
+
+
+def describe(path: Path, trust: bool = False) -> Described:
+    """Read what a file or folder of weights says about itself. Runs no network, and no code of the file's.
+
+    Args:
+        path: a file of weights, or a folder that holds one (or an nnU-Net results folder).
+        trust: let a format that cannot be read without running its code (.pt2, a pickled module) do so; otherwise
+            little is known of such a file, and `needs_trust` is set.
+
+    Raises:
+        ModelError: there is no such file, it is of no known format, broken, or no segmentation network.
+    """
+    place = resolve(path)
+    found = format_of(place).reader().describe(place, trust)
+    beside = card_beside(place)
+    if found.card is not None or beside is None:
+        return found
+    return _with_card(found, read_card(beside), beside)
+
+
+def _with_card(found: Described, card: Card, path: Path) -> Described:
+    """Fill in what the card says; the file's own word on shapes stays.
+
+    Raises:
+        ModelError: card and file contradict each other.
+    """
+    told: tuple[tuple[str, object, object], ...] = (
+        ("kind", card.kind, found.kind),
+        ("channels", len(card.channels), found.channels),
+        ("outputs", card.output_channels, found.outputs),
+    )
+    for what, says, has in told:
+        if has is not None and says != has:
+            raise ModelError(
+                f"{found.path} has {what} {has}, and its card {path.name} says {says}",
+                "a card that fits the file",
+                f"correct {path}",
+            )
+    return Described(
+        format=found.format,
+        path=found.path,
+        kind=card.kind,
+        channels=len(card.channels),
+        outputs=card.output_channels,
+        patch=found.patch,
+        batch=found.batch,
+        stride=card.stride,
+        activation=card.activation,
+        normalisation=card.normalisation,
+        gsd=card.gsd,
+        class_names=tuple(item.name for item in card.classes),
+        wished_patch=card.patch,
+        overlap=card.overlap,
+        threshold=card.threshold,
+        architecture=card.architecture or None,
+        arguments=card.arguments,
+        needs_trust=found.needs_trust,
+        card=card,
+        notes=(*found.notes, f"the rest is from the card {path.name}"),
+    )

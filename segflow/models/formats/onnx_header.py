@@ -1,0 +1,296 @@
+"""What an ONNX file says about itself: shapes, where its graph ends, and the metadata that makers write.
+
+Shapes and types follow the ONNX specification (onnx.proto); metadata that of Deepness, the QGIS plugin, whose values
+are JSON texts in `metadata_props`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segflow.errors import ModelError
+from segflow.models.card import Normalisation
+from segflow.models.formats import missing
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
+
+Shape = tuple[int | None, ...]
+
+MOST_CHANNELS = 16
+"""An axis of a fixed size up to this is taken for the channels where the usual place is open."""
+
+_PASSES = ("Identity", "Cast", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Resize", "Upsample", "Slice")
+_STRIDED = ("Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv")
+_MOST_STRIDE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of the graph: name, sizes (None: open) and the type's name, such as FLOAT or INT64."""
+
+    name: str
+    shape: Shape
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an ONNX file says about itself.
+
+    Attributes:
+        input: the one input.
+        outputs: all outputs, in order.
+        last: channels are the input's last axis, not its second.
+        endings: the operation that makes each output, where it is Softmax, Sigmoid or ArgMax.
+        stride: product of the strides along the way from the input; None where that is no likely number.
+        metadata: what makers wrote.
+        external: files beside it that hold weights.
+    """
+
+    input: Port
+    outputs: tuple[Port, ...]
+    last: bool
+    endings: tuple[str | None, ...]
+    stride: int | None
+    metadata: Mapping[str, str]
+    external: tuple[Path, ...]
+
+    @property
+    def channels(self) -> int | None:
+        """Number of input channels."""
+        return self.input.shape[-1 if self.last else 1]
+
+    @property
+    def patch(self) -> tuple[int, ...] | None:
+        """The one size that it takes."""
+        axes = self.input.shape[1:-1] if self.last else self.input.shape[2:]
+        found = tuple(n for n in axes if n is not None)
+        return found if len(found) == len(axes) else None
+
+    @property
+    def batch(self) -> int | None:
+        """The one batch size that it takes."""
+        return self.input.shape[0]
+
+
+def read_header(path: Path) -> Header:
+    """Read an ONNX file without its weights.
+
+    Raises:
+        ModelError: it is not ONNX, has several inputs, or its input is no batch of rasters or volumes.
+    """
+    model = _load(path)
+    weights = {item.name for item in model.graph.initializer}
+    inputs = [_port(item) for item in model.graph.input if item.name not in weights]
+    if len(inputs) != 1:
+        raise ModelError(
+            f"{path} has {len(inputs)} inputs: {', '.join(port.name for port in inputs)}",
+            "one input: the patch",
+            "export the network with one input, its channels stacked",
+        )
+    port = inputs[0]
+    if len(port.shape) not in (4, 5):
+        rank = f"{len(port.shape)} axes" if port.shape else "an unknown number of axes"
+        raise ModelError(
+            f"the input {port.name} of {path} has {rank}",
+            "4 axes (batch, channel, y, x) for rasters, 5 for volumes",
+            "export it with a fixed rank, from an example input of the right shape",
+        )
+    return Header(
+        port,
+        tuple(_port(item) for item in model.graph.output),
+        _is_last(port.shape),
+        tuple(_ending(model, item.name) for item in model.graph.output),
+        _stride(model, port.name),
+        {item.key: item.value for item in model.metadata_props},
+        _external(model, path),
+    )
+
+
+def _load(path: Path) -> ModelProto:
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise ModelError("the package onnx is not installed", "onnx", "pip install 'segflow[onnx]'") from error
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except OSError as error:
+        raise missing(path) from error
+    except (DecodeError, ValueError, RuntimeError) as error:
+        raise _no_onnx(path) from error
+    if not model.graph.node or not model.graph.output:
+        raise _no_onnx(path)
+    return model
+
+
+def _no_onnx(path: Path) -> ModelError:
+    return ModelError(
+        f"{path} is not an ONNX model, or was cut short",
+        "a whole ONNX file",
+        "check that it was downloaded whole; Git LFS leaves a small text file in its place",
+    )
+
+
+def _port(item: ValueInfoProto) -> Port:
+    from onnx import TensorProto
+
+    tensor = item.type.tensor_type
+    sizes = tensor.shape.dim if tensor.HasField("shape") else ()
+    shape = tuple(int(n.dim_value) if n.HasField("dim_value") and n.dim_value > 0 else None for n in sizes)
+    return Port(item.name, shape, str(TensorProto.DataType.Name(tensor.elem_type)))
+
+
+def _is_last(shape: Shape) -> bool:
+    second, last = shape[1], shape[-1]
+    return last is not None and last <= MOST_CHANNELS and (second is None or second > MOST_CHANNELS)
+
+
+def _ending(model: ModelProto, name: str) -> str | None:
+    """Go back from an output over what does not change values, to the operation that makes them."""
+    makers = {made: node for node in model.graph.node for made in node.output}
+    for _ in range(len(makers) + 1):
+        node = makers.get(name)
+        if node is None:
+            return None
+        if node.op_type in ("Softmax", "Sigmoid", "ArgMax"):
+            return str(node.op_type)
+        if node.op_type not in _PASSES:
+            return None
+        name = node.input[0]
+    return None
+
+
+def _stride(model: ModelProto, start: str) -> int | None:
+    """Multiply strides along the ways from the input; what is enlarged is divided again."""
+    level: dict[str, int] = {start: 1}
+    most = 1
+    for node in model.graph.node:  # in topological order, as the specification demands
+        inward = max((level[name] for name in node.input if name in level), default=0)
+        if not inward:
+            continue
+        strides = next((tuple(item.ints) for item in node.attribute if item.name == "strides"), ())
+        if node.op_type in _STRIDED and strides:
+            inward *= max(strides)
+        elif node.op_type == "ConvTranspose" and strides:
+            inward = max(1, inward // max(strides))
+        elif node.op_type in ("Resize", "Upsample", "DepthToSpace"):
+            inward = max(1, inward // 2)
+        elif node.op_type in ("GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "Shape"):
+            continue
+        most = max(most, inward)
+        level.update(dict.fromkeys(node.output, inward))
+    return most if most <= _MOST_STRIDE else None
+
+
+def _external(model: ModelProto, path: Path) -> tuple[Path, ...]:
+    """List the files that hold weights.
+
+    Raises:
+        ModelError: one is missing, or lies outside of the model's folder.
+    """
+    from onnx import TensorProto
+
+    names = {
+        entry.value
+        for item in model.graph.initializer
+        if item.data_location == TensorProto.EXTERNAL
+        for entry in item.external_data
+        if entry.key == "location"
+    }
+    found = []
+    for name in sorted(names):
+        file = path.parent / name
+        if not file.resolve().is_relative_to(path.parent.resolve()) or not file.is_file():
+            raise ModelError(
+                f"{path} keeps its weights in {name}, which is not beside it",
+                "the file of weights in the same folder",
+                "copy both files together",
+            )
+        found.append(file)
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What metadata says, as far as it is there."""
+
+    class_names: tuple[str, ...] | None = None
+    gsd: float | None = None
+    patch: int | None = None
+    overlap: float | None = None
+    threshold: float | None = None
+    normalisation: Normalisation | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_advice(metadata: Mapping[str, str], channels: int | None, path: Path) -> Advice:
+    """Understand metadata as the QGIS plugin Deepness and exporters such as Ultralytics write it.
+
+    model_type, class_names or names (id to name), resolution (cm), tile_size or tiles_size, tiles_overlap (per cent),
+    seg_thresh, standardization_mean and standardization_std (of values divided by 255, which Deepness always does).
+
+    Raises:
+        ModelError: the model is no segmentation network, or a value is not what its key says.
+    """
+    found = {key: _value(text) for key, text in metadata.items()}
+    kind = found.get("model_type")
+    if isinstance(kind, str) and kind.lower() != "segmentor":
+        raise ModelError(f"{path} is a {kind}, as its metadata says", "a Segmentor", "take a segmentation network")
+    names = found.get("class_names", found.get("names"))
+    try:
+        gsd = found.get("resolution")
+        overlap, patch = found.get("tiles_overlap"), found.get("tile_size", found.get("tiles_size"))
+        threshold = found.get("seg_thresh")
+        return Advice(
+            _names(names),
+            None if gsd is None else float(gsd) / 100,
+            None if patch is None else int(patch),
+            None if overlap is None or not 0 <= float(overlap) < 100 else float(overlap) / 100,
+            None if threshold is None else float(threshold),
+            _scaling(found, channels) if kind is not None or "standardization_mean" in found else None,
+            (f"metadata: {', '.join(sorted(metadata))}",) if metadata else (),
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            f"the metadata of {path} cannot be understood: {error}", "as Deepness documents it", "write it again"
+        ) from error
+
+
+def _value(text: str) -> Any:
+    """Read JSON or, as some exporters write, a Python literal (which runs nothing)."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return text
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return tuple(str(name) for _, name in sorted(value.items(), key=lambda item: int(item[0])))
+    return tuple(str(name) for name in value)
+
+
+def _scaling(found: Mapping[str, Any], channels: int | None) -> Normalisation:
+    """Return what Deepness does to bytes: divide by 255, then standardise."""
+    mean = found.get("standardization_mean", [0.0])
+    deviation = found.get("standardization_std", [1.0])
+    if isinstance(mean, int | float):
+        mean = [mean]
+    if isinstance(deviation, int | float):
+        deviation = [deviation]
+    return Normalisation(
+        mean=tuple(255.0 * float(n) for n in mean[:channels]),
+        deviation=tuple(255.0 * float(n) for n in deviation[:channels]),
+    )

@@ -1,0 +1,142 @@
+"""TorchScript: a program in PyTorch's own language with its weights.
+
+`torch.jit.load` imports no Python class and runs no Python: an unpickler in C++ makes TorchScript's own types. But the
+program is run, partly while it is loaded, and TorchScript has operations that write files (`torch.save`,
+`torch.from_file`) or call libraries; PyTorch itself warns of files that one does not trust. So the archive is read
+first, with the standard library: without `--trust` it may name only TorchScript's types and operations on tensors.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segflow.errors import ModelError
+from segflow.models.card import Card
+from segflow.models.describe import Described
+from segflow.models.formats.pickles import globals_of
+from segflow.models.formats.states import kind_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_PLAIN = re.compile(
+    r"__torch__\.[\w.]+|torch\._utils\._rebuild_\w+|torch\.jit\._pickle\.\w+|collections\.OrderedDict"
+    r"|torch\.\w*Storage|torch\.(storage\.)?\w*Storage|torch\.device"
+)
+_TRIALS = {2: (64, 256, 512), 3: (32, 64, 96)}
+_SYSTEM = re.compile(
+    r"\b(from_file|torch\.save|torch\.load|aten\.save|_save_parameters|__torch__\.torch\.classes\.\w+)"
+)
+_SPACES = re.compile(r"\bops\.(\w+)\.")
+_KNOWN_SPACES = {"aten", "prim", "quantized", "torchvision", "prims", "mkldnn", "mkldnn_prepacked", "prepacked"}
+
+
+def files(path: Path) -> tuple[Path, ...]:
+    """Return the file itself."""
+    return (path,)
+
+
+def describe(path: Path, trust: bool) -> Described:
+    """Tell rasters from volumes by the weights' ranks; channels by trying those of the first convolution on zeros."""
+    complaints = suspicious(path)
+    if complaints and not trust:
+        return Described("torchscript", path, needs_trust=True, notes=(f"not read: it uses {', '.join(complaints)}",))
+    module = _load(path)
+    kind = kind_of(tuple(value.shape) for value in module.state_dict().values())
+    first = next((value for value in module.parameters() if value.ndim in (4, 5)), None)
+    tried = None if first is None else _try(module, int(first.shape[1]), first.ndim - 2)
+    if tried is None:
+        note = "a TorchScript program; its channels and sizes cannot be read"
+        return Described("torchscript", path, kind=kind, needs_trust=bool(complaints), notes=(note,))
+    channels, outputs, shape = tried
+    note = f"a TorchScript program, tried on zeros of shape {list(shape)}"
+    return Described(
+        "torchscript",
+        path,
+        kind=kind,
+        channels=channels,
+        outputs=outputs,
+        needs_trust=bool(complaints),
+        notes=(note,),
+    )
+
+
+def _try(module: torch.jit.ScriptModule, channels: int, axes: int) -> tuple[int, int, tuple[int, ...]] | None:
+    """Return channels in and out, and the shape that worked."""
+    import torch
+
+    module.eval()
+    for size in _TRIALS[axes]:
+        shape = (1, channels, *(size,) * axes)
+        try:
+            with torch.inference_mode():
+                result = module(torch.zeros(shape))
+        except (RuntimeError, ValueError):
+            continue
+        result = next(iter(result.values())) if isinstance(result, dict) else result
+        result = result[0] if isinstance(result, list | tuple) else result
+        if isinstance(result, torch.Tensor) and result.shape[2:] == torch.Size(shape[2:]):
+            return channels, int(result.shape[1]), shape
+    return None
+
+
+def network(path: Path, card: Card, trust: bool) -> nn.Module:
+    """Return the program as a module.
+
+    Raises:
+        ModelError: it uses more than operations on tensors and is not trusted, or it is broken.
+    """
+    complaints = suspicious(path)
+    if complaints and not trust:
+        raise ModelError(
+            f"{path} is a TorchScript program that uses more than operations on tensors: {', '.join(complaints)}",
+            "a program that reads and writes no files and calls no libraries",
+            "if you trust whoever made it: --trust, or model.trust: true; else ask for ONNX",
+        )
+    return _load(path)
+
+
+def suspicious(path: Path) -> list[str]:
+    """List what an archive names besides TorchScript's types and operations on tensors, without running it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            twice = [name for name, times in Counter(name.lower() for name in names).items() if times > 1]
+            found = [f"two entries named {name}" for name in twice]
+            for name in names:
+                if name.endswith(".pkl"):
+                    found += [item for item in globals_of(archive.read(name)) if not _PLAIN.fullmatch(item)]
+                elif "/code/" in name and name.endswith(".py"):
+                    source = archive.read(name).decode("utf-8", "replace")
+                    found += [match[0] for match in _SYSTEM.finditer(source)]
+                    found += [f"ops.{space}" for space in _SPACES.findall(source) if space not in _KNOWN_SPACES]
+    except (OSError, zipfile.BadZipFile, EOFError) as error:
+        raise _broken(path, error) from error
+    return list(dict.fromkeys(found))
+
+
+def _load(path: Path) -> torch.jit.ScriptModule:
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+    except (RuntimeError, ValueError) as error:
+        raise _broken(path, error) from error
+    return loaded
+
+
+def _broken(path: Path, error: Exception) -> ModelError:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ModelError(
+        f"{path} is not a whole TorchScript file: {line}",
+        "what torch.jit.save writes",
+        "copy or download it again, or export it with the PyTorch that is installed here",
+    )
