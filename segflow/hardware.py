@@ -6,6 +6,8 @@ import os
 import platform
 from pathlib import Path
 
+import psutil
+
 _CPUINFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
 """Where the control groups are mounted."""
@@ -61,6 +63,13 @@ def memory_room(cgroup: Path = CGROUP) -> int | None:
     except (OSError, ValueError):  # no such file, or "max"
         return None
     return max(0, limit - used + min(used, _idle_pages(cgroup)))
+
+
+def memory_left(cgroup: Path = CGROUP) -> int:
+    """Return the bytes that this process may still take: what machine and container leave."""
+    free: int = psutil.virtual_memory().available
+    room = memory_room(cgroup)
+    return free if room is None else min(free, room)
 
 
 def _idle_pages(cgroup: Path) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segflow.errors import InputError
-from segflow.io.array import ArraySource
 from segflow.io.source import Pixels, Source
 from segflow.metrics import reference_codes
 from segflow.models.card import Normalisation
@@ -20,16 +20,8 @@ from tiling.box import Box
 IGNORED = -1
 _BAND_CELLS = 1 << 22
 _PLACES = 20_000
+_PLACES_IN_ALL = 500_000
 _SAMPLE = 4096
-
-
-def in_memory(source: Source, limit_bytes: int) -> Source:
-    """Return a source with all its values in memory, or the source itself where that takes more than the limit."""
-    if source.grid.size * (source.channels * source.dtype.itemsize + 1) > limit_bytes:
-        return source
-    pixels = source.read(Box.whole(source.grid.shape))
-    source.close()
-    return ArraySource(np.ascontiguousarray(pixels.values), source.grid, pixels.valid, name=source.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +32,38 @@ class Scene:
         image: what the network sees.
         label: one channel of ids on the image's grid.
         held: boxes that no patch may touch.
-        fineness: cells per length relative to the other scenes (3 for one whose cells are a third as wide).
+        fineness: cells per length relative to the other scenes (3 for one whose cells are a third as wide), where no
+            grid tells it.
+        ratio: model cells per cell of the scene, on each axis, where a grid tells it; () where they are the same.
     """
 
     image: Source
     label: Source
     held: tuple[Box, ...] = ()
     fineness: float = 1.0
+    ratio: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.ratio and len(self.ratio) != len(self.image.grid.shape):
+            raise ValueError(f"ratio {self.ratio} needs a number for each of {self.image.grid.axes}")
         if self.image.grid.shape != self.label.grid.shape:
             raise InputError(
                 f"{self.image.name} has {self.image.grid.shape} cells, its labels {self.label.grid.shape}",
                 "labels on the image's own grid",
                 "correct references.path",
             )
+
+    def to_cells(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return a map (axis, axis) whose results are in model cells as one whose results are in the scene's cells."""
+        if not self.ratio:
+            return matrix
+        scaled: NDArray[np.float64] = matrix / np.asarray(self.ratio)[:, None]
+        return scaled
+
+    @property
+    def weight(self) -> float:
+        """What a cell counts beside those of other scenes: its size in model cells."""
+        return prod(self.ratio) / self.fineness
 
 
 def free_boxes(shape: tuple[int, ...], held: Sequence[Box]) -> list[Box]:
@@ -81,12 +90,29 @@ class LabelIndex:
     """From ids in a label file to channels of the output, read as a run reads references.
 
     What is not scored in a run is not trained on: `IGNORED`. Nor are ids that are no class.
+
+    Args:
+        ids: class ids, by channel.
+        mapping: ids in the labels to class ids.
+        ignore: ids that are not trained on.
+        names: of the classes, for messages.
+
+    Raises:
+        InputError: `mapping` leads to an id that is neither a class nor ignored.
     """
 
     def __init__(
-        self, ids: Sequence[int], mapping: Mapping[int, int] | None = None, ignore: Sequence[int] = ()
+        self,
+        ids: Sequence[int],
+        mapping: Mapping[int, int] | None = None,
+        ignore: Sequence[int] = (),
+        names: Sequence[str] = (),
     ) -> None:
-        self._codes = reference_codes(ids, ignore, mapping or {})
+        self.ids = tuple(ids)
+        self.mapping = dict(mapping or {})
+        self.ignore = tuple(ignore)
+        self.names = tuple(names) or tuple(str(number) for number in ids)
+        self._codes = reference_codes(ids, ignore, self.mapping)
         self._channels = np.array([*range(len(ids)), IGNORED, IGNORED], np.int16)
 
     def __call__(self, pixels: Pixels) -> NDArray[np.int16]:
@@ -185,33 +211,43 @@ class Sampler:
         index: from label ids to channels.
         classes: number of channels.
         balance: 0 draws classes as often as they occur, 1 all equally often; between, by frequency^(1 - balance).
-        seed: of the choice of places kept (labels are read once, and up to 20,000 cells a class and box kept).
+        seed: of the choice of places kept: labels are read once, and up to 20,000 cells a class and box kept, fewer
+            where there are many scenes.
+
+    Attributes:
+        scenes: the same.
+        counts: (scene, class) int64, labelled cells with valid input that are free to train on, each once.
+        frequency: (class) float64, shares of the classes, a cell weighted by its size in model cells.
 
     Raises:
-        InputError: no cell of any class is free.
+        InputError: no cell is free, or none of a class.
     """
 
     def __init__(self, scenes: Sequence[Scene], index: LabelIndex, classes: int, balance: float, seed: int) -> None:
         self.scenes = tuple(scenes)
         self._index = index
+        self._kept = max(100, min(_PLACES, _PLACES_IN_ALL // max(len(self.scenes), 1)))
         rng = np.random.default_rng([seed, 1])
+        self.counts: NDArray[np.int64] = np.zeros((len(self.scenes), classes), np.int64)
         self._places: list[list[_Places]] = [[] for _ in range(classes)]
         for number, scene in enumerate(self.scenes):
-            for box in free_boxes(scene.label.grid.shape, scene.held):
-                self._survey(number, box, rng)
-        weights = np.array([sum(p.count / scenes[p.scene].fineness for p in places) for places in self._places])
-        if not weights.any():
-            raise InputError("no training cell has a label", "labels with the ids of train.classes", "check references")
+            boxes = free_boxes(scene.label.grid.shape, scene.held)
+            for place, box in enumerate(boxes):
+                self._survey(number, box, boxes[:place], rng)
+        self._require_all()
+        chances = [np.array([p.count * self.scenes[p.scene].weight for p in places]) for places in self._places]
+        weights = np.array([chance.sum() for chance in chances])
         frequency = weights / weights.sum()
-        scaled = np.where(frequency > 0, frequency ** (1.0 - balance), 0.0)
+        scaled = frequency ** (1.0 - balance)
         self.frequency: NDArray[np.float64] = frequency
         self._class_chance = scaled / scaled.sum()
+        self._chances = [chance / chance.sum() for chance in chances]
 
     def place(self, rng: np.random.Generator) -> tuple[int, Box, tuple[float, ...]]:
         """Return a random scene, the free box there, and a cell of a random class in it."""
-        places = self._places[int(rng.choice(len(self._class_chance), p=self._class_chance))]
-        chance = np.array([p.count / self.scenes[p.scene].fineness for p in places])
-        chosen = places[int(rng.choice(len(places), p=chance / chance.sum()))]
+        channel = int(rng.choice(len(self._class_chance), p=self._class_chance))
+        places = self._places[channel]
+        chosen = places[int(rng.choice(len(places), p=self._chances[channel]))]
         cell = chosen.cells[int(rng.integers(len(chosen.cells)))]
         return chosen.scene, chosen.box, tuple(float(i) for i in cell)
 
@@ -232,21 +268,50 @@ class Sampler:
             scene, window, tuple(centre), pixels.values, pixels.valid, np.where(pixels.valid, labels, np.int16(IGNORED))
         )
 
-    def _survey(self, number: int, box: Box, rng: np.random.Generator) -> None:
-        """Count a free box's classes, and keep some cells of each."""
-        kept: list[list[NDArray[np.int32]]] = [[] for _ in self._places]
-        counts = [0] * len(self._places)
-        scene = self.scenes[number]
+    def _survey(self, number: int, box: Box, before: Sequence[Box], rng: np.random.Generator) -> None:
+        """Count a free box's classes, and keep some cells of each. What lies in a box before it is counted already."""
+        classes = len(self._places)
+        kept: list[list[NDArray[np.int32]]] = [[] for _ in range(classes)]
+        counts = np.zeros(classes, np.int64)
         pieces = list(bands(box))
         for band in pieces:
-            labels = self._index(scene.label.read(band))
-            for channel in range(len(self._places)):
+            labels = labels_of(self.scenes[number], self._index, band)
+            for channel in range(classes):
                 flat = np.flatnonzero(labels == channel)
                 counts[channel] += len(flat)
                 if len(flat):
-                    some = rng.choice(flat, min(len(flat), max(_PLACES // len(pieces), 1)), replace=False)
+                    some = rng.choice(flat, min(len(flat), max(self._kept // len(pieces), 1)), replace=False)
                     cells = np.stack(np.unravel_index(some, labels.shape), axis=1) + np.asarray(band.start)
                     kept[channel].append(cells.astype(np.int32))
+            for other in before:
+                shared = band.intersect(other)
+                if shared is not None:
+                    labels[shared.within(band)] = IGNORED
+            self.counts[number] += class_cells(labels, classes)
         for channel, cells_of in enumerate(kept):
             if cells_of:
-                self._places[channel].append(_Places(number, box, counts[channel], np.concatenate(cells_of)))
+                self._places[channel].append(_Places(number, box, int(counts[channel]), np.concatenate(cells_of)))
+
+    def _require_all(self) -> None:
+        missing = [name for name, places in zip(self._index.names, self._places, strict=True) if not places]
+        if not missing:
+            return
+        if len(missing) == len(self._places):
+            raise InputError("no training cell has a label", "labels with the ids of train.classes", "check references")
+        raise InputError(
+            f"no training cell is of the class {', '.join(missing)}",
+            "cells of every class in what is trained on",
+            "train on more scenes, hold others back (train.validation), map ids to the class (references.map), "
+            "or take it out of train.classes",
+        )
+
+
+def labels_of(scene: Scene, index: LabelIndex, box: Box) -> NDArray[np.int16]:
+    """Return channels (*box) of a scene's labels; `IGNORED` where there is no valid input, too."""
+    return np.where(scene.image.read(box).valid, index(scene.label.read(box)), np.int16(IGNORED))
+
+
+def class_cells(labels: NDArray[np.int16], classes: int) -> NDArray[np.int64]:
+    """Return how many cells each channel has: (class) int64."""
+    found: NDArray[np.int64] = np.bincount(labels.reshape(-1) + 1, minlength=classes + 1)[1:].astype(np.int64)
+    return found

@@ -1,41 +1,54 @@
-"""From a training recipe to labelled scenes, opened lazily."""
+"""From a training recipe to labelled scenes, opened lazily, and to what of them is trained on and scored."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatch
-from math import ceil
+from dataclasses import dataclass
 from typing import cast
 
-from segflow.errors import RecipeError
-from segflow.io.discover import discover, reference_for
-from segflow.io.raster import RasterSpec, open_labels, open_raster
-from segflow.io.source import Source
-from segflow.io.volume import VolumeSpec, open_volume
+import numpy as np
+from numpy.typing import NDArray
+
+from segflow.errors import InputError, RecipeError
+from segflow.hardware import memory_left
+from segflow.io.array import ArraySource
+from segflow.io.discover import reference_for
+from segflow.io.lazy import LazySource
+from segflow.io.opening import open_source, window_of
+from segflow.io.scene_files import open_reference, reference_spec_of, require_channels, scenes_in, spec_of
+from segflow.io.source import Pixels, Source
+from segflow.metrics import require_known_ids
 from segflow.models.card import Card
+from segflow.patches import model_shape
 from segflow.recipe import Recipe, References, Train
-from segflow.training.sampling import Scene, in_memory
+from segflow.training.sampling import LabelIndex, Scene, bands, class_cells, labels_of
+from segflow.training.split import fits, require_fit, split
 from tiling.box import Box
+
+log = logging.getLogger(__name__)
+
+_SHARE = 0.25
+"""Of the memory that is left, what scenes may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An image and its labels, open.
+    """An image and its labels.
 
     Attributes:
         name: folder and stem, such as "tile6/part1"; patterns in the recipe fit it, or the stem alone.
         image: what the network sees; volumes in the card's orientation.
         label: one channel of ids on the same grid.
+        ratio: model cells per cell, on each axis; () where they are the same, or not known.
+        notices: what is odd in the files.
     """
 
     name: str
     image: Source
     label: Source
-
-    def fits(self, pattern: str) -> bool:
-        """Tell whether a pattern with * means this scene."""
-        return fnmatch(self.name, pattern) or fnmatch(self.name.rpartition("/")[2], pattern)
+    ratio: tuple[float, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 Opener = Callable[[Recipe, Card], Sequence[Labelled]]
@@ -57,7 +70,50 @@ class Scored:
     box: Box
 
 
-_MEMORY_BYTES = 2 << 30
+class Confined:
+    """Labels that count only in a window, and only where the image is asked for.
+
+    Args:
+        labels: one channel of ids.
+        image: the scene's, with its area of interest.
+        region: the window; None for all.
+    """
+
+    def __init__(self, labels: Source, image: Source, region: Box | None) -> None:
+        self._labels = labels
+        self._image = image
+        self._region = region
+        self.name = labels.name
+        self.notices = labels.notices
+        self.grid = labels.grid
+        self.channels = labels.channels
+        self.dtype = labels.dtype
+        self.slab_axis = labels.slab_axis
+        self.sweep_axis = labels.sweep_axis
+
+    def read(self, box: Box) -> Pixels:
+        """See `Source.read`; not valid where nothing counts."""
+        pixels = self._labels.read(box)
+        counts: NDArray[np.bool_] = np.ones(box.shape, np.bool_)
+        if self._region is not None:
+            counts[:] = False
+            part = box.intersect(self._region)
+            if part is not None:
+                counts[part.within(box)] = True
+        wanted = self._image.wanted(box)
+        return Pixels(pixels.values, pixels.valid & counts if wanted is None else pixels.valid & counts & wanted)
+
+    def wanted(self, box: Box) -> NDArray[np.bool_] | None:
+        """Return None."""
+        return None
+
+    def identity(self) -> str:
+        """Return the labels' own and where they count."""
+        return f"{self._labels.identity()} {self._region} {self._image.identity()}"
+
+    def close(self) -> None:
+        """Let go of the labels' file."""
+        self._labels.close()
 
 
 def train_of(recipe: Recipe) -> Train:
@@ -73,90 +129,136 @@ def train_of(recipe: Recipe) -> Train:
     return recipe.train
 
 
+def index_of(recipe: Recipe) -> LabelIndex:
+    """Return how label ids become channels, as a run has it: `references.map`, then what is ignored, then classes.
+
+    Raises:
+        InputError: `references.map` leads to an id that is neither a class nor ignored.
+    """
+    train, references = train_of(recipe), cast(References, recipe.references)
+    ignore = sorted({*train.card.get("ignore", ()), *references.ignore})
+    classes = train.classes
+    return LabelIndex([item.id for item in classes], references.map, ignore, [item.name for item in classes])
+
+
 def open_pairs(recipe: Recipe, card: Card) -> list[Labelled]:
-    """Open the files that a recipe names; reads headers only. An `Opener`.
+    """Find the files that a recipe names, and check that they fit each other and the card. An `Opener`.
+
+    Reads headers only; few files are open at any time.
 
     Raises:
         RecipeError: a pattern cannot be meant, or there are no references.
-        InputError: a file is missing or broken.
+        InputError: a file is missing or broken, or has other channels than the card.
+        GridMismatchError: labels lie elsewhere than their image.
     """
     train_of(recipe)
-    pairs: list[Labelled] = []
-    for found in discover(recipe.inputs, recipe.kind, recipe.resolve):
-        reference = reference_for(found, cast(References, recipe.references), recipe.resolve)
-        image: Source
-        label: Source
-        if recipe.kind == "raster":
-            inputs = recipe.inputs
-            spec = RasterSpec(found.paths[0], inputs.bands or card.bands, inputs.nodata, inputs.collar, inputs.aoi)
-            image, label = open_raster(spec), open_labels(reference)
-        else:
-            paths = found.paths if len(found.paths) > 1 else found.paths[0]
-            image = open_volume(VolumeSpec(paths, card.orientation))
-            label = open_volume(VolumeSpec(reference, card.orientation))
-        pairs.append(Labelled(f"{found.parent}/{found.stem}", image, label))
-    return pairs
+    pairs: dict[str, Labelled] = {}
+    for found in scenes_in(recipe, card):
+        references = cast(References, recipe.references)
+        path = reference_for(found, references, recipe.resolve)
+        spec, label_spec = spec_of(recipe, found, card), reference_spec_of(recipe, path, card)
+        source = open_source(spec)
+        try:
+            require_channels(source, card, recipe)
+            labels, notice = open_reference(label_spec, source)
+            image = LazySource(spec, source)
+            label: Source = LazySource(label_spec, labels)
+            labels.close()
+            region = None if references.region is None else window_of(source.grid, references.region, None)
+            if region is not None or recipe.inputs.aoi is not None:
+                label = Confined(label, image, region)
+            name = f"{found.parent}/{found.stem}"
+            name = found.paths[0] if name in pairs else name
+            notices = (*source.notices, *(() if notice is None else (notice,)))
+            pairs[name] = Labelled(name, image, label, _ratio(source, card), notices)
+        finally:
+            source.close()
+    return list(pairs.values())
+
+
+def _ratio(source: Source, card: Card) -> tuple[float, ...]:
+    shape, seen = source.grid.shape, model_shape(source.grid, card)
+    return () if seen == shape else tuple(m / n for m, n in zip(seen, shape, strict=True))
 
 
 def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scene], list[Scored]]:
     """Split labelled images into scenes to train on, by name, and what is scored on.
 
-    A scene with a held-back region is in both. Small scenes (2 GiB in all) are read into memory.
+    A scene with a held-back region is in both. Scenes are read into memory as long as together they take no more than
+    a quarter of what is left of it, those that are trained on first.
 
     Raises:
         RecipeError: nothing is left to train on, or a name of `validation.scenes` or `fineness` fits no scene.
-        InputError: labels and image differ in shape.
+        InputError: labels hold an id that is no class, or no cell that is scored has a label.
     """
     train = train_of(recipe)
-    held_back = train.validation
-    for pattern in (*held_back.scenes, *train.fineness):
-        if not any(pair.fits(pattern) for pair in pairs):
-            names = ", ".join(pair.name for pair in pairs[:8])
-            raise RecipeError(f"no scene is called {pattern}", f"one of {names}", "correct train")
+    names = [pair.name for pair in pairs]
+    for pattern in train.fineness:
+        require_fit(pattern, names, "train.fineness")
+    parts = split(names, [pair.image.grid.shape for pair in pairs], train.validation, train.seed)
+    index = index_of(recipe)
     learned: dict[str, Scene] = {}
-    scored: list[Scored] = []
-    limit = _MEMORY_BYTES
-    for pair in pairs:
-        size = pair.image.grid.size * (pair.image.channels * pair.image.dtype.itemsize + pair.label.dtype.itemsize + 2)
-        image, label = (in_memory(source, limit if size <= limit else 0) for source in (pair.image, pair.label))
-        limit -= size if size <= limit else 0
-        fineness = next((value for key, value in train.fineness.items() if pair.fits(key)), 1.0)
-        scene = Scene(image, label, (), fineness)
-        whole = Box.whole(image.grid.shape)
-        if any(pair.fits(pattern) for pattern in held_back.scenes):
-            scored.append(Scored(pair.name, scene, whole))
-        elif held_back.region is not None:
-            held = held_box(whole, held_back.region)
-            learned[pair.name] = replace(scene, held=(held,))
-            scored.append(Scored(pair.name, scene, held))
-        else:
-            learned[pair.name] = scene
-    if not learned:
-        raise RecipeError(
-            f"{recipe.name} holds all scenes back", "one to train on at least", "correct train.validation"
+    scored: dict[str, Scored] = {}
+    left = int(_SHARE * memory_left() / train.devices)
+    told: set[str] = set()
+    for pair, part in sorted(zip(pairs, parts, strict=True), key=lambda both: not both[1].learned):
+        for notice in pair.notices:
+            if notice not in told:
+                log.warning("%s: %s", pair.name, notice)
+                told.add(notice)
+        need = _bytes_of(pair)
+        image, label = (in_memory(pair.image), in_memory(pair.label)) if need <= left else (pair.image, pair.label)
+        left -= need if need <= left else 0
+        _require_known(pair.name, label, index)
+        fineness = next((value for key, value in train.fineness.items() if fits(pair.name, key)), 1.0)
+        if part.learned:
+            learned[pair.name] = Scene(image, label, part.barred, fineness, pair.ratio)
+        if part.scored is not None:
+            scored[pair.name] = Scored(pair.name, Scene(image, label, (), fineness, pair.ratio), part.scored)
+    ordered = [scored[name] for name in names if name in scored]
+    _require_scored(ordered, index)
+    return {name: learned[name] for name in names if name in learned}, ordered
+
+
+def in_memory(source: Source) -> Source:
+    """Return a source with all its values in memory."""
+    whole = Box.whole(source.grid.shape)
+    pixels = source.read(whole)
+    wanted = source.wanted(whole)
+    source.close()
+    return ArraySource(np.ascontiguousarray(pixels.values), source.grid, pixels.valid, wanted, source.name)
+
+
+def _bytes_of(pair: Labelled) -> int:
+    return pair.image.grid.size * (pair.image.channels * pair.image.dtype.itemsize + pair.label.dtype.itemsize + 3)
+
+
+def _require_known(name: str, label: Source, index: LabelIndex) -> None:
+    """Refuse ids that are neither classes, mapped nor ignored, as a run does."""
+    try:
+        require_known_ids(label, index.ids, index.ignore, index.mapping)
+    except InputError as error:
+        raise InputError(f"{name}: {error.found}", error.expected, error.remedy) from error
+
+
+def _require_scored(scored: Sequence[Scored], index: LabelIndex) -> None:
+    """Refuse to score on nothing; tell of classes that will have no score."""
+    if not scored:
+        return
+    counts = np.zeros(len(index.ids), np.int64)
+    for item in scored:
+        for band in bands(item.box):
+            counts += class_cells(labels_of(item.scene, index, band), len(index.ids))
+    if not counts.any():
+        raise InputError(
+            "no cell that is held back has a label",
+            "labelled cells to score on",
+            "hold other scenes or another region back (train.validation)",
         )
-    return learned, scored
-
-
-def held_box(whole: Box, region: tuple[float, float, float, float]) -> Box:
-    """Return the cells of a region given as fractions x, y, width, height; volumes are cut in their first two axes.
-
-    Bounds are rounded down at the start and up at the end, so that no cell of the region is left to training; a bound
-    within a millionth of a cell of a whole number is that number.
-
-    Raises:
-        RecipeError: the region is empty or leaves the scene.
-    """
-    x, y, width, height = region
-    axes = (1, 0) if whole.ndim == 2 else (0, 1)
-    if min(x, y) < 0 or min(width, height) <= 0 or x + width > 1 + 1e-9 or y + height > 1 + 1e-9:
-        raise RecipeError(
-            f"train.validation.region is {region}", "fractions x, y, width, height within 0 to 1", "correct it"
+    missing = [name for name, count in zip(index.names, counts, strict=True) if not count]
+    if missing:
+        log.warning(
+            "no cell that is held back is of the class %s: where it is not predicted either, it has no score "
+            "and is out of the means",
+            ", ".join(missing),
         )
-    box = whole
-    for axis, low, extent in ((axes[0], x, width), (axes[1], y, height)):
-        size = whole.shape[axis]
-        start = int(low * size + 1e-6)
-        stop = min(ceil((low + extent) * size - 1e-6), size)
-        box = box.replace_axis(axis, min(start, size - 1), max(stop, start + 1))
-    return box
