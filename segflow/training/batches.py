@@ -78,7 +78,8 @@ class Batches:
     def _one(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         number, box, cell = self.sampler.place(rng)
         fineness = self.sampler.scenes[number].fineness
-        matrix = draw_matrix(rng, self.augment, len(self.patch), self.zoom, fineness)
+        drawn = draw_matrix(rng, self.augment, len(self.patch), self.zoom, fineness)
+        matrix = self.sampler.scenes[number].to_cells(drawn)
         moved = np.asarray(cell) + matrix @ (rng.uniform(-0.4, 0.4, len(self.patch)) * np.asarray(self.patch))
         window = self.sampler.read(number, box, tuple(float(i) for i in moved), reach_of(matrix, self.patch))
         values, valid, labels = resample(window, matrix, self.patch)
