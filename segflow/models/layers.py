@@ -24,9 +24,9 @@ _NORM: dict[tuple[str, int], type[nn.Module]] = {
 }
 
 
-def conv(inward: int, outward: int, dimensions: int, kernel: int = 3, bias: bool = True) -> nn.Module:
-    """Return a convolution that keeps the size (zero padding)."""
-    return _CONV[dimensions](inward, outward, kernel, padding=kernel // 2, bias=bias)
+def conv(inward: int, outward: int, dimensions: int, kernel: int = 3, bias: bool = True, pad: bool = True) -> nn.Module:
+    """Return a convolution that keeps the size (zero padding), or one without padding, which needs no odd kernel."""
+    return _CONV[dimensions](inward, outward, kernel, padding=kernel // 2 if pad else 0, bias=bias)
 
 
 def up_conv(inward: int, outward: int, dimensions: int) -> nn.Module:
@@ -41,11 +41,16 @@ def down_conv(inward: int, outward: int, dimensions: int) -> nn.Module:
 
 def conv_norm_relu(inward: int, outward: int, dimensions: int, norm: Norm) -> list[nn.Module]:
     """Return convolution 3, normalisation and ReLU. Instance norm reads a patch's own statistics: avoid it."""
-    parts = [conv(inward, outward, dimensions, bias=norm == "none")]
-    if norm != "none":
-        extra = {"affine": True} if norm == "instance" else {}
-        parts.append(_NORM[norm, dimensions](outward, **extra))
-    return [*parts, nn.ReLU(inplace=True)]
+    layer = conv(inward, outward, dimensions, bias=norm == "none")
+    return [layer, *norm_layer(outward, dimensions, norm), nn.ReLU(inplace=True)]
+
+
+def norm_layer(channels: int, dimensions: int, norm: Norm) -> list[nn.Module]:
+    """Return the normalisation, or nothing where there is none."""
+    if norm == "none":
+        return []
+    extra = {"affine": True} if norm == "instance" else {}
+    return [_NORM[norm, dimensions](channels, **extra)]
 
 
 def pool(x: Tensor) -> Tensor:

@@ -7,20 +7,17 @@ as large as the input, and batch normalisation follows each of them unless `norm
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from segflow.errors import ModelError
-from segflow.models.layers import (
-    Norm,
-    check_arguments,
-    check_input,
-    conv,
-    conv_norm_relu,
-    down_conv,
-    pool,
-    up_conv,
-)
+from segflow.models import vgg
+from segflow.models.layers import Norm, check_arguments, check_input, conv, conv_norm_relu, down_conv, up_conv
+from segflow.models.upsampling import Places, Up, Upsampling, check_upsampling, down
+
+WAYS = ("transposed", "nearest", "bed_of_nails", "bilinear", "max_unpooling")
 
 
 class UNet(nn.Module):
@@ -36,6 +33,8 @@ class UNet(nn.Module):
         widest: most channels that a level may have; None (the paper's) sets no limit.
         stem: 1 (the paper's) or 2: a first convolution halves the size and the head doubles it again, so that all
             levels work on a quarter (an eighth in 3-D) of the cells.
+        upsampling: "transposed" (default), "nearest", "bed_of_nails", "bilinear" or "max_unpooling"; with each of the
+            other four a convolution 3 brings the channels down.
 
     Raises:
         ModelError: an argument makes no sense.
@@ -51,13 +50,16 @@ class UNet(nn.Module):
         norm: Norm = "batch",
         widest: int | None = None,
         stem: int = 1,
+        upsampling: Upsampling = "transposed",
     ) -> None:
         super().__init__()
+        check_upsampling("unet", upsampling, WAYS)
         sizes = {"in_channels": in_channels, "out_channels": out_channels, "width": width, "depth": depth}
         check_arguments(dimensions, norm, {**sizes, "widest": width if widest is None else widest})
         if stem not in (1, 2):
             raise ModelError(f"stem is {stem!r}", "1 or 2", "correct the arguments")
-        self.in_channels, self.dimensions, self.depth, self._stem = in_channels, dimensions, depth, stem
+        self.in_channels, self.dimensions, self.depth = in_channels, dimensions, depth
+        self._stem, self._way = stem, upsampling
         widths = [min(width * 2**level, widest or width * 2**level) for level in range(depth + 1)]
         inward = in_channels if stem == 1 else width
 
@@ -68,11 +70,13 @@ class UNet(nn.Module):
         self.encoder = nn.ModuleList(
             double(before, after) for before, after in zip([inward, *widths], widths, strict=False)
         )
-        self.up = nn.ModuleList(up_conv(widths[level + 1], widths[level], dimensions) for level in range(depth))
+        self.up = nn.ModuleList(Up(upsampling, b, a, dimensions) for a, b in pairwise(widths))
         self.decoder = nn.ModuleList(double(2 * widths[level], widths[level]) for level in range(depth))
         self.stem = down_conv(in_channels, inward, dimensions) if stem == 2 else nn.Identity()
         last = widths[0]
         self.head = up_conv(last, out_channels, dimensions) if stem == 2 else conv(last, out_channels, dimensions, 1)
+        if norm == "none":
+            vgg.start(self)
 
     @property
     def stride(self) -> int:
@@ -87,11 +91,15 @@ class UNet(nn.Module):
         """
         check_input(x, self.in_channels, self.dimensions, self.stride)
         x = self.stem(x)
-        kept: list[Tensor] = []
-        for level, block in enumerate(self.encoder):
-            x = block(x if level == 0 else pool(x))
-            kept.append(x)
+        kept: list[tuple[Tensor, Places | None]] = []
+        for block in self.encoder[: self.depth]:
+            x = block(x)
+            pooled, places = down(x, self._way)
+            kept.append((x, places))
+            x = pooled
+        x = self.encoder[self.depth](x)
         for level in range(self.depth - 1, -1, -1):
-            x = self.decoder[level](torch.cat((kept[level], self.up[level](x)), dim=1))
+            skip, places = kept[level]
+            x = self.decoder[level](torch.cat((skip, self.up[level](x, places)), dim=1))
         result: Tensor = self.head(x)
         return result
