@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 _SHARE = 0.25
 """Of the memory that is left, what scenes may take."""
 
+_TOLD = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
@@ -41,14 +43,14 @@ class Labelled:
         image: what the network sees; volumes in the card's orientation.
         label: one channel of ids on the same grid.
         ratio: model cells per cell, on each axis; () where they are the same, or not known.
-        notices: what is odd in the files.
+        notice: where image and labels say in different words that they lie on each other; "" where all agrees.
     """
 
     name: str
     image: Source
     label: Source
     ratio: tuple[float, ...] = ()
-    notices: tuple[str, ...] = ()
+    notice: str = ""
 
 
 Opener = Callable[[Recipe, Card], Sequence[Labelled]]
@@ -169,8 +171,7 @@ def open_pairs(recipe: Recipe, card: Card) -> list[Labelled]:
                 label = Confined(label, image, region)
             name = f"{found.parent}/{found.stem}"
             name = found.paths[0] if name in pairs else name
-            notices = (*source.notices, *(() if notice is None else (notice,)))
-            pairs[name] = Labelled(name, image, label, _ratio(source, card), notices)
+            pairs[name] = Labelled(name, image, label, _ratio(source, card), notice or "")
         finally:
             source.close()
     return list(pairs.values())
@@ -200,12 +201,8 @@ def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scen
     learned: dict[str, Scene] = {}
     scored: dict[str, Scored] = {}
     left = int(_SHARE * memory_left() / train.devices)
-    told: set[str] = set()
+    _tell([pair.notice for pair in pairs if pair.notice])
     for pair, part in sorted(zip(pairs, parts, strict=True), key=lambda both: not both[1].learned):
-        for notice in pair.notices:
-            if notice not in told:
-                log.warning("%s: %s", pair.name, notice)
-                told.add(notice)
         need = _bytes_of(pair)
         image, label = (in_memory(pair.image), in_memory(pair.label)) if need <= left else (pair.image, pair.label)
         left -= need if need <= left else 0
@@ -218,6 +215,14 @@ def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scen
     ordered = [scored[name] for name in names if name in scored]
     _require_scored(ordered, index)
     return {name: learned[name] for name in names if name in learned}, ordered
+
+
+def _tell(notices: Sequence[str]) -> None:
+    """Log what is odd about where labels lie; of many scenes, the first ones."""
+    for notice in notices[:_TOLD]:
+        log.warning("%s", notice)
+    if len(notices) > _TOLD:
+        log.warning("... and so for %d more scenes", len(notices) - _TOLD)
 
 
 def in_memory(source: Source) -> Source:
