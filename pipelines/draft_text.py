@@ -141,7 +141,7 @@ def _model(facts: Facts) -> list[str]:
     lines = ["model:", f"  weights: {_yaml(facts.weights)}"]
     if facts.needs_trust:
         lines += [
-            "  # This file cannot be read without running code that it holds. If you trust where it is from (or --trust):",
+            "  # Reading this file runs code that it holds. If you trust where it is from (--trust does the same):",
             "  # trust: true",
         ]
     if facts.card is not None:
