@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, get_worker, wait
+from pydantic import TypeAdapter
 
 from pipelines.journal import ChunkRecord
 from pipelines.plan import ScenePlan, read_plan
@@ -30,6 +31,8 @@ for _name in ("distributed", "distributed.client", "distributed.gc"):
 
 AHEAD = 2
 """Blocks submitted per thread, so that no worker waits for the driver."""
+
+_MODELS: TypeAdapter[Model] = TypeAdapter(Model)
 
 _PATIENCE_SECONDS = 60.0
 """How long a scene that failed waits for the chunks that other workers are making."""
@@ -144,7 +147,7 @@ def _work(workshop: Workshop, job: BlockJob, topic: str, halt: Path) -> list[Chu
         return records
     worker: Any = get_worker()
     plan, scene = _scene(workshop.plan, workshop.plan.stat().st_mtime_ns)
-    forward = _forward(plan.card.model_dump_json(), plan.weights, plan.forward, plan.probe)
+    forward = _forward(_MODELS.dump_json(plan.model), plan.forward, plan.probe)
     for record in run_block(workshop, plan, job, scene, forward):
         worker.log_event(topic, pickle.dumps(record))
         records.append(record)
@@ -162,11 +165,9 @@ def _scene(path: Path, _written: int) -> tuple[ScenePlan, OpenScene]:
 
 
 @lru_cache(maxsize=1)
-def _forward(card: str, weights: Path, settings: ForwardSettings, expected: str) -> Forward:
+def _forward(plain: bytes, settings: ForwardSettings, expected: str) -> Forward:
     """Load the network once a worker; one whose bits differ from the plan's is refused, not averaged in."""
-    from segflow.models.card import Card
-
-    model = Model(Card.model_validate_json(card), weights)
+    model = _MODELS.validate_json(plain)
     forward = load_forward(model, settings)
     found = probe(forward, model.card, settings.patch)
     if found != expected:

@@ -73,8 +73,7 @@ def _written(scene: str, recipe: Recipe) -> Iterator[Path]:
 
 
 def _read(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Iterator[Path]:
-    yield model.weights
-    yield model.weights.with_suffix(".yaml")
+    yield from model.files
     if recipe.inputs.aoi is not None:
         yield recipe.resolve(recipe.inputs.aoi)
     for item in scenes:

@@ -17,6 +17,7 @@ from segflow.io.atomic import write_text
 from segflow.io.raster import RasterSpec
 from segflow.io.volume import VolumeSpec
 from segflow.models.card import Card
+from segflow.models.model import Model
 from segflow.sweep import ENGINE, Task
 from tiling import Box, Demand
 
@@ -62,9 +63,8 @@ class ScenePlan:
         spec: how to open it.
         identity: of its content.
         grid: the scene's grid; outputs cover `task.layout.region` of it.
-        card: the model's card, with the recipe's overrides.
-        weights: path of the weights.
-        weights_sha256: their hash.
+        model: cards, with the recipe's overrides, and paths of the weights.
+        weights_sha256: hash of all weights, and of the symmetries that are averaged over.
         task: what decides the bits of a block.
         forward: how the network is run.
         facts: of the backend: version, device, instruction set, ...
@@ -81,8 +81,7 @@ class ScenePlan:
     spec: AnySpec
     identity: str
     grid: Grid
-    card: Card
-    weights: Path
+    model: Model
     weights_sha256: str
     task: Task
     forward: ForwardSettings
@@ -93,6 +92,11 @@ class ScenePlan:
     reference: ReferencePlan | None = None
     preview: bool = False
     notices: tuple[str, ...] = ()
+
+    @property
+    def card(self) -> Card:
+        """What the model eats and means."""
+        return self.model.card
 
     @property
     def region(self) -> Box:
@@ -119,7 +123,7 @@ class ScenePlan:
             "facts": self.facts,
             "probe": self.probe,
             "weights": self.weights_sha256,
-            "classes": plain["card"]["classes"],
+            "classes": plain["model"]["card"]["classes"],
             "identity": self.identity,
             "grid": plain["grid"],
         }

@@ -113,8 +113,8 @@ def plan_scene(
             spec=spec,
             identity=source.identity(),
             grid=source.grid,
-            card=card,
-            weights=engine.model.weights.absolute(),
+            model=engine.model.absolute(),
+
             weights_sha256=engine.weights_sha256,
             task=task,
             forward=engine.settings,

@@ -54,12 +54,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("-m", "--model", metavar="WEIGHTS", help="builtin:NAME or a path; without a recipe")
     run.add_argument("-i", "--input", metavar="INPUT", help="path, glob or folder; without a recipe")
     run.add_argument("-o", "--output", metavar="FOLDER", help="output folder")
+    _trust(run)
     run.add_argument("--force", action="store_true", help="do finished scenes again")
     run.add_argument("--prefect", action="store_true", help="as a Prefect flow run, also without a configured API")
     _selection(run)
 
     plan = _command(commands, "plan", "plan", "show what a run would do and need; runs nothing")
     _recipe(plan)
+    _trust(plan)
     _selection(plan)
 
     train = _command(commands, "train", "train", "train a model by a recipe")
@@ -78,7 +80,9 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--ignore", action="append", default=[], type=int, metavar="ID", help="id that is not scored")
     evaluate.add_argument("-o", "--output", metavar="FOLDER", help="also write the report here")
 
-    models = _command(commands, "models", "models", "list the built-in models, or the architectures")
+    models = _command(commands, "models", "models", "list the built-in models or the architectures, or show a card")
+    models.add_argument("action", nargs="?", choices=("show",), help="print a model's card")
+    models.add_argument("name", nargs="?", metavar="NAME", help="a built-in's name, torchvision:NAME, or a path")
     models.add_argument("--architectures", action="store_true", help="list networks with their parameters instead")
 
     sample = _command(commands, "sample", "sample", "fetch real data and a recipe that runs")
@@ -124,6 +128,12 @@ def _recipe(command: argparse.ArgumentParser, needed: bool = True) -> None:
     command.add_argument("recipe", metavar="RECIPE", nargs=None if needed else "?", help="YAML file")
     command.add_argument(
         "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="such as tiling.block=1024"
+    )
+
+
+def _trust(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--trust", action="store_true", help="let weights run their code when they are read (model.trust: true)"
     )
 
 

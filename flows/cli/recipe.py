@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
     settings = settings_of(options.settings)
     if getattr(options, "output", None) is not None:
         settings["outputs.folder"] = options.output
+    if getattr(options, "trust", False):
+        settings["model.trust"] = True
     if options.recipe is not None:
         for flag, key in (("model", "model.weights"), ("input", "inputs.path")):
             if getattr(options, flag, None) is not None:
@@ -40,9 +43,15 @@ def _from_flags(options: argparse.Namespace, settings: dict[str, Any]) -> Recipe
     from segflow.models.model import load_model
     from segflow.recipe import ModelChoice
 
-    model = load_model(ModelChoice(weights=options.model), Path.cwd())
+    model = load_model(ModelChoice(**_model_keys(options.model, settings)), Path.cwd())
     data = {"kind": model.card.kind, "inputs": {"path": options.input}, "model": {"weights": options.model}}
     return parse_recipe(data, Path.cwd(), settings, "the command line")
+
+
+def _model_keys(weights: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what the command line says of the model, whose file tells whether the recipe is of rasters or volumes."""
+    parts = {key.split(".")[1]: value for key, value in settings.items() if re.fullmatch(r"model\.\w+", key)}
+    return {"weights": weights, **parts}
 
 
 def settings_of(pairs: list[str]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from torch import nn
 from segflow.backends.ordered import Signature
 from segflow.errors import ModelError
 from segflow.models.card import Card
+from segflow.models.ensemble import Averaged
+from segflow.models.formats.onnx_network import OnnxNetwork
 from segflow.models.probabilities import Probabilities
 
 _TRIAL = {2: 64, 3: 32}  # cells an axis of the patch that shapes are tried with, or a little more
@@ -43,10 +45,17 @@ def check_network(network: nn.Module, card: Card, patch: tuple[int, ...]) -> Che
             f"{len(card.patch)} axes, each a multiple of its stride {card.stride}",
             "correct tiling.patch",
         )
+    _require_fitting(network, card, patch)
     _require_finite(network, card)
     module = Probabilities(network, card).eval()
-    small = _small(patch, card.stride)
+    small = _small(patch, card.stride, network)
     found, expected = _output_shape(module, (len(card.channels), *small), card), (card.output_channels, *small)
+    if found[0] == expected[0] and any(n < m for n, m in zip(found[1:], small, strict=False)):
+        raise ModelError(
+            f"{card.name} puts out {list(found[1:])} cells for a patch of {list(small)}",
+            "an output as large as the patch, without which labels would not lie where they belong",
+            "pad inside the network, or enlarge its output to the input's size, before it is exported",
+        )
     if found != expected:
         raise ModelError(
             f"{card.name} puts out an array of shape {found} for a patch of {small}",
@@ -68,13 +77,18 @@ def activation_bytes(network: nn.Module, patch: tuple[int, ...], channels: int, 
         channels: of the input.
         stride: the card's.
     """
-    small = _small(patch, stride)
+    if isinstance(network, Averaged):  # one pass after the other, so that none adds to another's
+        parts = [part.network for part in network.members if isinstance(part, Probabilities)]
+        return max(activation_bytes(part, patch, channels, stride) for part in parts)
+    small = _small(patch, stride, network)
     cells: list[int] = []
 
     def count(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, torch.Tensor):
             cells.append(output.numel())
 
+    if isinstance(network, OnnxNetwork):
+        cells.append(network.cells((1, channels, *small)))
     leaves = [module for module in network.modules() if next(module.children(), None) is None]
     hooks = [module.register_forward_hook(count) for module in leaves]
     try:
@@ -86,7 +100,24 @@ def activation_bytes(network: nn.Module, patch: tuple[int, ...], channels: int, 
     return 2 * sum(cells) * prod(patch) // prod(small)
 
 
-def _small(patch: tuple[int, ...], stride: int) -> tuple[int, ...]:
+def _require_fitting(network: nn.Module, card: Card, patch: tuple[int, ...]) -> None:
+    """Refuse a patch that the file of the network, or its symmetries, cannot take."""
+    fixed = getattr(network, "fixed_patch", None)
+    if fixed is not None and tuple(fixed) != patch:
+        raise ModelError(
+            f"a patch of {list(patch)} for {card.name}",
+            f"{list(fixed)}: the file was exported for this one size",
+            f"set tiling.patch: {list(fixed)}, or leave it out; or export the network with open sizes",
+        )
+    if getattr(network, "square", False) and patch[-1] != patch[-2]:
+        raise ModelError(
+            f"a patch of {list(patch)} with model.tta d4", "a square patch", "set tiling.patch to one number"
+        )
+
+
+def _small(patch: tuple[int, ...], stride: int, network: nn.Module) -> tuple[int, ...]:
+    if getattr(network, "fixed_patch", None) is not None:
+        return patch
     return tuple(min(n, -(-_TRIAL[len(patch)] // stride) * stride) for n in patch)
 
 

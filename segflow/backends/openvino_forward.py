@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from segflow.backends.network import Checked
+from segflow.backends.openvino_onnx import onnx_extensions
 from segflow.backends.ordered import Patch, in_order, mark_nonfinite
 from segflow.backends.settings import ForwardSettings
 from segflow.errors import ModelError
@@ -33,6 +35,13 @@ def _without_telemetry() -> ModuleType:
 
 
 ov = _without_telemetry()
+
+# The converter's errors have no common root of their own.
+_NAMES = ("GeneralFailure", "InitializationFailure", "NotImplementedFailure", "OpConversionFailure")
+_FAILURES: tuple[type[Exception], ...] = (
+    RuntimeError,
+    *(getattr(import_module("openvino._pyopenvino"), name) for name in (*_NAMES, "OpValidationFailure")),
+)
 
 _CAPABILITIES = {"f32": "FP32", "f16": "FP16", "bf16": "BF16"}
 
@@ -135,17 +144,33 @@ def _convert(checked: Checked) -> Any:
     """Trace the network at its one shape (1, channel, *patch) and make an OpenVINO model of it, in memory."""
     shape = [1, *checked.signature.inputs]
     try:
-        with torch.inference_mode(), warnings.catch_warnings():
+        with torch.inference_mode(), warnings.catch_warnings(), _unheard():
             # PyTorch warns that tracing is old, and of shapes that become constants, as they should here.
             warnings.simplefilter("ignore")
             traced = torch.jit.trace(checked.module, torch.zeros(shape), check_trace=False)  # type: ignore[no-untyped-call]
-            return ov.convert_model(traced, input=[shape])
-    except RuntimeError as error:  # also the root of openvino's own errors
+            return ov.convert_model(traced, input=[shape], extension=onnx_extensions(ov, checked.module))
+    except _FAILURES as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        said = next((line.lstrip("- ") for line in lines if "No conversion rule" in line), lines[0])
         raise ModelError(
-            f"OpenVINO cannot take this network over: {str(error).strip().splitlines()[0]}",
+            f"OpenVINO cannot take this network over: {said}",
             "operations that OpenVINO knows",
             "set compute.backend: torch",
         ) from error
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep the converter's own reports off the log, and leave the root logger as it is found: a failure does not."""
+    root, before = logging.getLogger(), logging.root.manager.disable
+    level, filters, handlers = root.level, list(root.filters), list(root.handlers)
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers
 
 
 def _require_precision(core: Any, precision: str) -> None:

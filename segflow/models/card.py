@@ -62,7 +62,10 @@ class Card(_Part):
     name: str = Field(min_length=1, description="Name of the model.")
     kind: Literal["raster", "volume"] = Field(description="What it segments.")
     description: str = Field("", description="One sentence on what it is for.")
-    architecture: str = Field(description="Name of the network: unet, segnet, ...")
+    architecture: str = Field(
+        "", description="Name of the network: unet, segnet, ...; not for files that hold their graph, such as ONNX."
+    )
+
     arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments of the architecture.")
     classes: tuple[LabelClass, ...] = Field(min_length=1, description="Classes, in the order of output channels.")
     ignore: tuple[int, ...] = Field((), description="Ids that references may hold and that are not scored.")

@@ -1,121 +1,145 @@
-"""A model: a card, and the weights beside it. Importing this module does not import torch; making a network does."""
+"""A model: a card and its weights, or several of them. Importing this module does not import torch; a network does."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from math import lcm
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from segflow.errors import ModelError
 from segflow.grid import Kind
+from segflow.models.bare import bare_card, checked
 from segflow.models.card import Card, read_card
-from segflow.models.registry import build
+from segflow.models.describe import describe
+from segflow.models.formats import format_of, missing, resolve
+from segflow.models.formats.states import full_arguments as full_arguments
 from segflow.recipe import ModelChoice
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 BUILTIN = "builtin:"
+TORCHVISION = "torchvision:"
 _FOLDER = Path(__file__).parent / "builtin"
-_PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".bin", ".pickle")
-_TO_SAFETENSORS = (
-    "convert it once, where you trust it: "
-    "safetensors.torch.save_file(torch.load(PATH, weights_only=True), 'NAME.safetensors')"
-)
+_SAME = ("kind", "channels", "normalisation", "output_channels", "regions", "threshold", "gsd", "spacing")
+_SAME_TOO = ("ids", "ignore", "orientation", "bands", "padding", "preparation", "lattice", "averaged")
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A network that can be run.
+class Member:
+    """A further network of an ensemble.
 
     Attributes:
-        card: what it eats and what its channels mean.
-        weights: a safetensors file, float32 or narrower.
+        card: its own.
+        weights: its file.
     """
 
     card: Card
     weights: Path
 
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A network that can be run: one, or the mean of several or of several views. Plain data, so that a plan holds it.
+
+    Attributes:
+        card: what it eats and what its channels mean; of an ensemble what its members agree in.
+        weights: the file, of any format in `segflow.models.formats` (the first member's).
+        further: the other members of an ensemble.
+        tta: symmetries over which its probabilities are averaged.
+        trust: whether files may run code of their own when they are read.
+    """
+
+    card: Card
+    weights: Path
+    further: tuple[Member, ...] = ()
+    tta: Literal["flips", "mirror", "d4"] | None = None
+    trust: bool = False
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """All networks, the first included."""
+        return (Member(self.card, self.weights), *self.further)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that it is read from, cards included where they are there.
+
+        Raises:
+            ModelError: one is missing.
+        """
+        weights = [file for member in self.members for file in _files(member.weights)]
+        return (*weights, *(member.weights.with_suffix(".yaml") for member in self.members))
+
+    @property
+    def passes(self) -> int:
+        """How often a network is run for a patch."""
+        axes = len(self.card.patch)
+        each: int = {None: 1, "flips": 1 + axes, "mirror": 2**axes, "d4": 8}[self.tta]
+        return each * len(self.members)
+
     @property
     def sha256(self) -> str:
-        """Hash of the weights file, in hexadecimal.
+        """Hash, in hexadecimal, of the weights: of the file, or of all files and the symmetries where there are more.
+
+        The order of members does not matter.
 
         Raises:
-            ModelError: the file cannot be read.
+            ModelError: a file cannot be read.
         """
-        try:
-            with self.weights.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise _missing(self.weights) from error
+        hashes = sorted(_sha256(member.weights) for member in self.members)
+        if len(hashes) == 1 and self.tta is None:
+            return hashes[0]
+        return hashlib.sha256(" ".join([*hashes, str(self.tta)]).encode()).hexdigest()
+
+    def absolute(self) -> Model:
+        """Return the same model, its paths absolute."""
+        further = tuple(replace(member, weights=member.weights.absolute()) for member in self.further)
+        return replace(self, weights=self.weights.absolute(), further=further)
 
     def network(self) -> nn.Module:
-        """Return the network with its weights, float32, in evaluation mode, on the CPU. It puts out raw values.
+        """Return the network with its weights, float32, in evaluation mode, on the CPU.
 
-        See `segflow.models.probabilities.Probabilities` for what makes probabilities of them.
+        One network puts out raw values, of which `segflow.models.probabilities.Probabilities` makes probabilities; an
+        ensemble, or one with symmetries, puts out probabilities.
 
         Raises:
-            ModelError: the weights are not safetensors, are not those of the card's architecture, or the card's stride
-                does not fit the network.
+            ModelError: the weights are broken, of no known format, not trusted though they would run code, or not
+                those of the card's architecture; or the card's stride does not fit the network.
         """
-        arguments = full_arguments(self.card)
-        network = build(self.card.architecture, arguments)
-        state = read_weights(self.weights)
-        _require_same_keys(network.state_dict(), state, self.weights, self.card.architecture)
-        network.load_state_dict(state, strict=True)
-        stride = int(getattr(network, "stride", 1))
-        if self.card.stride % stride:
+        if not self.further and self.tta is None:
+            return self._network(self.members[0])
+        from segflow.models.ensemble import Averaged, symmetries
+        from segflow.models.probabilities import Probabilities
+
+        # Sorted, so that the order in the recipe does not change a bit of the sum.
+        ordered = sorted(self.members, key=lambda member: _sha256(member.weights))
+        networks = [self._network(member) for member in ordered]
+        sizes = {size for network in networks if (size := getattr(network, "fixed_patch", None)) is not None}
+        if len(sizes) > 1:
             raise ModelError(
-                f"the card of {self.card.name} says stride {self.card.stride}",
+                f"the networks of the ensemble take patches of {' and '.join(str(list(s)) for s in sorted(sizes))}",
+                "one size for all",
+                "export them with open sizes",
+            )
+        whole = [Probabilities(one, member.card) for one, member in zip(networks, ordered, strict=True)]
+        views = symmetries(self.tta, len(self.card.patch))
+        return Averaged(whole, views, next(iter(sizes), None)).eval()
+
+    def _network(self, member: Member) -> nn.Module:
+        found = format_of(member.weights).reader().network(member.weights, member.card, self.trust)
+        stride = int(getattr(found, "stride", 1))
+        if member.card.stride % stride:
+            raise ModelError(
+                f"the card of {member.card.name} says stride {member.card.stride}",
                 f"a multiple of the network's stride {stride}",
                 f"set stride: {stride} in the card",
             )
-        return network.float().eval()
-
-
-def full_arguments(card: Card) -> dict[str, Any]:
-    """Return the architecture's arguments, with what the card says elsewhere filled in."""
-    return {
-        "in_channels": len(card.channels),
-        "out_channels": card.output_channels,
-        "dimensions": 2 if card.kind == "raster" else 3,
-        **card.arguments,
-    }
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file; floating-point tensors are cast to float32.
-
-    Raises:
-        ModelError: there is no such file, it is a pickle (which could run code), or it is not safetensors.
-    """
-    refuse_pickle(path)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise ModelError(
-            f"{path} is not a safetensors file ({error})",
-            "weights as safetensors",
-            "check that it was downloaded whole; Git LFS leaves a small text file in its place",
-        ) from error
-    return {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
-
-
-def refuse_pickle(path: Path) -> None:
-    """Raise ModelError unless the file is there and is no pickle, by its name or by its first bytes."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(2)
-    except OSError as error:
-        raise _missing(path) from error
-    if path.suffix.lower() in _PICKLES or head == b"PK" or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05"):
-        raise ModelError(f"{path} is a pickle, which can run any code when read", "safetensors", _TO_SAFETENSORS)
+        return found.float().eval()
 
 
 def builtins() -> list[Card]:
@@ -141,7 +165,9 @@ def builtin(name: str) -> Model:
 
 
 def load_model(choice: ModelChoice, base: Path | Callable[[str], Path] = Path(), kind: Kind | None = None) -> Model:
-    """Find the model that a recipe names, and apply what the recipe overrides. Reads the card, not the weights.
+    """Find the model that a recipe names, and apply what the recipe overrides.
+
+    Reads cards, and of files that hold their graph what they say of themselves; builds no network.
 
     Args:
         choice: the recipe's `model`.
@@ -150,113 +176,126 @@ def load_model(choice: ModelChoice, base: Path | Callable[[str], Path] = Path(),
         kind: raster or volume; None takes either.
 
     Raises:
-        ModelError: unknown name, missing file, a pickle, a bare state dict without architecture and classes, a model
-            of the other kind, or overrides that do not fit the card.
+        ModelError: unknown name, missing or broken file, one that would run code and is not trusted, weights without
+            architecture or classes, a model of the other kind, overrides that do not fit the card, members of an
+            ensemble that do not go together.
     """
-    weights = choice.weights if isinstance(choice.weights, str) else choice.weights[0]
-    if weights.startswith(BUILTIN):
-        model = builtin(weights.removeprefix(BUILTIN))
+    names = (choice.weights,) if isinstance(choice.weights, str) else choice.weights
+    if not names:
+        raise ModelError("model.weights is an empty list", "builtin:NAME or a path", "name the weights")
+    members = [_member(name, choice, base, kind) for name in names]
+    card = _common(members)
+    if choice.tta == "d4" and card.kind != "raster":
+        raise ModelError("model.tta is d4 for a volume", "d4 for rasters only", "set model.tta: mirror")
+    return Model(card, members[0].weights, tuple(members[1:]), choice.tta, choice.trust)
+
+
+def _member(name: str, choice: ModelChoice, base: Path | Callable[[str], Path], kind: Kind | None) -> Member:
+    """Find one network, with the recipe's overrides in its card."""
+    if name.startswith(BUILTIN):
+        found = builtin(name.removeprefix(BUILTIN))
+        member = Member(found.card, found.weights)
+    elif name.startswith(TORCHVISION):
+        from segflow.models.zoo import torchvision_card, torchvision_file
+
+        member = Member(torchvision_card(name), torchvision_file(name))
     else:
-        path = base(weights) if callable(base) else base / Path(weights).expanduser()
-        refuse_pickle(path)
-        beside = path.with_suffix(".yaml")
-        model = Model(read_card(beside) if beside.is_file() else _bare_card(choice, path, kind), path)
-    if kind is not None and model.card.kind != kind:
+        member = _from_file(base(name) if callable(base) else base / Path(name).expanduser(), choice, kind)
+    if kind is not None and member.card.kind != kind:
         raise ModelError(
-            f"{model.card.name} segments a {model.card.kind}",
+            f"{member.card.name} segments a {member.card.kind}",
             f"a model for a {kind}, as the recipe's kind says",
             "`segflow models` lists the built-in ones with their kind",
         )
-    return Model(_overridden(model.card, choice), model.weights)
+    return Member(_overridden(member.card, choice), member.weights)
+
+
+def _from_file(path: Path, choice: ModelChoice, kind: Kind | None) -> Member:
+    place = resolve(path)
+    row = format_of(place)
+    found = describe(place, choice.trust)
+    if found.needs_trust and not choice.trust:
+        row.reader().network(place, found.card or _NO_CARD, False)  # says what it would run, and refuses
+    if found.card is None:
+        return Member(bare_card(found, choice, kind, row.graph), place)
+    card = found.card
+    if found.patch is not None and card.patch != found.patch:
+        stride = 1 if any(n % card.stride for n in found.patch) else card.stride
+        values = {**dict(card), "patch": found.patch, "stride": stride}
+        card = checked(values, f"the card of {card.name} does not fit {place}")
+    return Member(card, place)
+
+
+_NO_CARD = Card.model_validate(
+    {
+        "name": "unknown",
+        "kind": "raster",
+        "classes": ({"id": 0, "name": "unknown", "colour": "#000000"},),
+        "channels": ("unknown",),
+        "patch": (1, 1),
+    }
+)
 
 
 def _overridden(card: Card, choice: ModelChoice) -> Card:
-    if choice.threshold is not None and card.regions is None and card.activation != "sigmoid":
+    if choice.threshold is not None and card.regions is None and (choice.activation or card.activation) != "sigmoid":
         raise ModelError(
             f"model.threshold is {choice.threshold:g}, but {card.name} takes the largest of its channels",
             "a threshold only for a model with one sigmoid channel or with regions",
             "remove model.threshold",
         )
-    names = ("classes", "normalisation", "threshold", "gsd", "spacing", "architecture")
-    changes: dict[str, Any] = {name: value for name in names if (value := getattr(choice, name)) is not None}
+    names = ("classes", "channels", "normalisation", "threshold", "gsd", "spacing", "architecture")
+    changes: dict[str, Any] = {
+        name: value
+        for name in (*names, "activation", "output", "regions", "stride")
+        if (value := getattr(choice, name)) is not None
+    }
     if choice.arguments:
         changes["arguments"] = {**card.arguments, **choice.arguments}
-    return _checked({**dict(card), **changes}, f"the recipe's model does not fit the card of {card.name}")
+    return checked({**dict(card), **changes}, f"the recipe's model does not fit the card of {card.name}")
 
 
-def _bare_card(choice: ModelChoice, path: Path, kind: Kind | None) -> Card:
-    """Make a card for a state dict that has none beside it."""
-    if choice.architecture is None or not choice.classes:
-        raise ModelError(
-            f"there is no model card {path.with_suffix('.yaml').name} beside {path}",
-            "a card, or model.architecture, model.arguments and model.classes in the recipe",
-            "write the card (`segflow models` shows one), or name the architecture and its classes",
-        )
-    kind = kind or ("volume" if choice.arguments.get("dimensions") == 3 else "raster")
-    axes = 2 if kind == "raster" else 3
-    count = int(choice.arguments.get("in_channels", 3 if kind == "raster" else 1))
-    outputs = int(choice.arguments.get("out_channels", len(choice.classes)))
-    arguments = {"in_channels": count, "out_channels": outputs, "dimensions": axes, **choice.arguments}
-    stride = _stride(choice.architecture, arguments)
-    wanted = 512 if axes == 2 else 96
-    return _checked(
-        {
-            "name": path.stem,
-            "kind": kind,
-            "architecture": choice.architecture,
-            "arguments": arguments,
-            "classes": choice.classes,
-            "activation": "sigmoid" if outputs == 1 else "softmax",
-            "stride": stride,
-            "channels": tuple(f"channel {i + 1}" for i in range(count)),
-            "normalisation": choice.normalisation or {"source": "scene"},
-            "patch": (max(wanted // stride, 1) * stride,) * axes,
-        },
-        f"no card can be made for {path}",
-    )
+def _common(members: Sequence[Member]) -> Card:
+    """Return the card of an ensemble.
+
+    Raises:
+        ModelError: members differ in what they eat or in what their channels mean.
+    """
+    first = members[0].card
+    if len(members) == 1:
+        return first
+    for other in (member.card for member in members[1:]):
+        for what in (*_SAME, *_SAME_TOO):
+            one, two = getattr(first, what, None), getattr(other, what, None)
+            if one != two:
+                what = "classes" if what == "ids" else what
+                raise ModelError(
+                    f"{first.name} and {other.name} differ in {what}: {_said(one)} and {_said(two)}",
+                    f"an ensemble of models with the same {what}, since their probabilities are averaged",
+                    f"leave one out, or say in the recipe what holds for both (model.{what})",
+                )
+    stride = lcm(*(member.card.stride for member in members))
+    patch = tuple(-(-n // stride) * stride for n in first.patch)
+    name = " + ".join(dict.fromkeys(member.card.name for member in members))
+    return first.model_copy(update={"stride": stride, "patch": patch, "name": name})
 
 
-def _stride(architecture: str, arguments: Mapping[str, Any]) -> int:
-    import torch
-
-    with torch.device("meta"):
-        return int(getattr(build(architecture, arguments), "stride", 1))
+def _said(value: object) -> str:
+    text = str(value)
+    return text if len(text) < 120 else text[:117] + "..."
 
 
-def _checked(values: dict[str, Any], what: str) -> Card:
-    try:
-        return Card.model_validate(values)
-    except ValueError as error:
-        raise ModelError(f"{what}: {error}", "values that a card takes", "correct the recipe's model") from error
+def _files(weights: Path) -> tuple[Path, ...]:
+    """Return all files that hold the weights."""
+    return format_of(weights).reader().files(weights)
 
 
-def _require_same_keys(
-    wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, architecture: str
-) -> None:
-    lacking = sorted(set(wanted) - set(found))
-    surplus = sorted(set(found) - set(wanted))
-    shapes = [
-        f"{key} {tuple(found[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in sorted(set(wanted) & set(found))
-        if found[key].shape != wanted[key].shape
-    ]
-    complaints = [
-        f"{title}: {_some(items)}"
-        for title, items in (("missing", lacking), ("unknown", surplus), ("of another shape", shapes))
-        if items
-    ]
-    if complaints:
-        raise ModelError(
-            f"{path} does not hold the weights of {architecture}: " + "; ".join(complaints),
-            "every tensor of the card's architecture with its arguments, and no other",
-            "correct architecture and arguments in the card, or take the weights that belong to it",
-        )
-
-
-def _some(items: list[str], limit: int = 6) -> str:
-    more = len(items) - limit
-    return ", ".join(items[:limit]) + (f" and {more} more" if more > 0 else "")
-
-
-def _missing(path: Path) -> ModelError:
-    return ModelError(f"cannot read weights at {path}", "a .safetensors file", "check model.weights in the recipe")
+def _sha256(weights: Path) -> str:
+    hashes = []
+    for file in _files(weights):
+        try:
+            with file.open("rb") as opened:
+                hashes.append(hashlib.file_digest(opened, "sha256").hexdigest())
+        except OSError as error:
+            raise missing(file) from error
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()

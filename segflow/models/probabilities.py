@@ -20,7 +20,8 @@ class Probabilities(nn.Module):
         super().__init__()
         self.network = network
         self._output = card.output
-        self._activation = card.activation
+        # An ensemble puts out probabilities.
+        self._activation = "none" if getattr(network, "gives_probabilities", False) else card.activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Return probabilities (batch, card.output_channels, *axes) float32 of x (batch, channel, *axes).

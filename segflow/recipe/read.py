@@ -99,7 +99,7 @@ def _from_cwd(key: str, value: Any) -> Any:
         key not in _PATH_KEYS
         or not isinstance(value, str)
         or "://" in value
-        or value.startswith(("/", "~", "builtin:"))
+        or value.startswith(("/", "~", "builtin:", "torchvision:"))
     ):
         return value
     return str(Path.cwd() / value)

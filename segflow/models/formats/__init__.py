@@ -164,4 +164,4 @@ def _in_archive(path: Path) -> Format:
 
 
 def _is_nnunet(path: Path) -> bool:
-    return (path / "plans.json").is_file() and (path / "dataset.json").is_file()
+    return (path / "plans.json").is_file() or any(item.is_dir() for item in path.glob("fold_*"))

@@ -10,6 +10,7 @@ import ast
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,6 +216,30 @@ def _external(model: ModelProto, path: Path) -> tuple[Path, ...]:
             )
         found.append(file)
     return tuple(found)
+
+
+def cells_made(path: Path, shape: tuple[int, ...], last: bool) -> int:
+    """Count the cells of all arrays that a graph makes of an input, as far as ONNX infers their shapes.
+
+    Args:
+        path: the file.
+        shape: (batch, channel, *axes) of the input.
+        last: whether the graph takes the channels as its last axis.
+    """
+    import onnx
+
+    model = _load(path)
+    sizes = (shape[0], *shape[2:], shape[1]) if last else shape
+    weights = {item.name for item in model.graph.initializer}
+    (port,) = (item for item in model.graph.input if item.name not in weights)
+    for place, size in zip(port.type.tensor_type.shape.dim, sizes, strict=True):
+        place.dim_value = size
+    for item in model.graph.output:
+        item.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    inferred = onnx.shape_inference.infer_shapes(model)
+    ports = [_port(item) for item in inferred.graph.value_info]
+    return sum(prod(n or 1 for n in port.shape) for port in ports)
 
 
 @dataclass(frozen=True, slots=True)

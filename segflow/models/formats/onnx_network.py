@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from segflow.errors import ModelError
-from segflow.models.formats.onnx_header import Header
+from segflow.models.formats.onnx_header import Header, cells_made
 
 _TYPES = {"FLOAT": torch.float32, "FLOAT16": torch.float16, "DOUBLE": torch.float64, "BFLOAT16": torch.bfloat16}
 _WHOLE = {"UINT8": torch.uint8, "INT8": torch.int8, "INT16": torch.int16, "INT32": torch.int32, "INT64": torch.int64}
@@ -58,6 +58,10 @@ class OnnxNetwork(nn.Module):
         if tuple(result.shape[2:]) != axes and tuple(result.shape[1:-1]) == axes:
             result = result.movedim(-1, 1)
         return result
+
+    def cells(self, shape: tuple[int, ...]) -> int:
+        """Count the cells of all arrays that the graph makes of an input (batch, channel, *axes), where ONNX tells."""
+        return cells_made(self.path, (self._batch or shape[0], *shape[1:]), self._last)
 
     def run(self, x: Tensor) -> Tensor:
         """Run the graph on exactly what it takes."""
