@@ -39,11 +39,17 @@ def split(names: Sequence[str], shapes: Sequence[tuple[int, ...]], how: Validati
         seed: the recipe's; folds depend on it and on the names alone, not on their order.
 
     Raises:
-        RecipeError: a pattern fits no scene, there are fewer scenes than folds, a region leaves the scenes, or nothing
-            is left to train on.
+        RecipeError: a pattern fits no scene, a margin has no region, there are fewer scenes than folds, a region leaves
+            the scenes, or nothing is left to train on.
     """
     for pattern in how.scenes:
         require_fit(pattern, names, "train.validation.scenes")
+    if how.margin and how.region is None:
+        raise RecipeError(
+            f"train.validation.margin is {how.margin}, but no region is held back",
+            "a margin around train.validation.region",
+            "remove it, or give a region",
+        )
     wholes = [Box.whole(shape) for shape in shapes]
     if how.region is not None:
         parts = [_regional(whole, how.region, how.margin) for whole in wholes]
