@@ -79,7 +79,11 @@ class PatchClassifier(nn.Module):
         """Return logits (windows, out_channels) of (windows, in_channels, *(window,) * dimensions), float32."""
         x = windows
         for level in self.levels:
-            x = pool(level(x))
+            for part in level.children():
+                # Not called as a module: who sums up what layers put out, to estimate memory, would count all chunks,
+                # of which one is alive at a time.
+                x = part.forward(x)
+            x = pool(x)
         result: Tensor = self.head(functional.relu(self.hidden(x.flatten(1))))
         return result
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -135,7 +136,7 @@ def torchvision_card(name: str) -> Card:
         ),
         patch=(512, 512),
         training={"data": "the images of COCO that have classes of PASCAL VOC", "parameters": meta["num_params"]},
-        scores={f"{place} (torchvision's own figures)": dict(found) for place, found in meta["_metrics"].items()},
+        scores={f"{place} (torchvision's own figures)": _shares(found) for place, found in meta["_metrics"].items()},
         licence="see torchvision and COCO",
     )
 
@@ -178,11 +179,15 @@ def _makers(architecture: str) -> Callable[[int, int, dict[str, Any]], nn.Module
 
 def _torchvision(name: str, in_channels: int, out_channels: int, rest: dict[str, Any]) -> nn.Module:
     maker = getattr(_library("torchvision.models.segmentation"), name)
+    _require_known(maker, rest)
     network = maker(weights=None, weights_backbone=None, num_classes=out_channels, **rest)
     return TensorOut(network, in_channels, _stride(name))
 
 
 def _smp(maker: Callable[..., Any], in_channels: int, out_channels: int, rest: dict[str, Any]) -> nn.Module:
+    if not str(rest.get("encoder_name", "")).startswith("tu-"):  # whose encoders check what they are given
+        _require_known(maker, rest)
+
     def make() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -199,6 +204,15 @@ def _smp(maker: Callable[..., Any], in_channels: int, out_channels: int, rest: d
     network.stride = int(network.encoder.output_stride)
     made: nn.Module = network
     return made
+
+
+def _require_known(maker: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raise TypeError for arguments that the libraries would swallow without a word."""
+    named = [key for key, what in signature(maker).parameters.items() if what.kind is not Parameter.VAR_KEYWORD]
+    known = [key for key in named if key not in ("self", "progress", "num_classes", "classes", *_DOWNLOADS)]
+    unknown = [key for key in arguments if key not in known]
+    if unknown:
+        raise TypeError(f"no argument {unknown[0]!r}; there are {', '.join(known) or 'none'}")
 
 
 def _smp_class(name: str) -> Callable[..., Any]:
@@ -243,6 +257,12 @@ def _replace_first(network: nn.Module, in_channels: int) -> None:
     nn.init.kaiming_normal_(fresh.weight, mode="fan_out", nonlinearity="relu")
     parent, _, last = path.rpartition(".")
     setattr(network.get_submodule(parent), last, fresh)
+
+
+def _shares(found: Mapping[str, float]) -> dict[str, float]:
+    """Return torchvision's percentages as shares, by the names that our own scores have."""
+    names = {"miou": "mean_iou", "pixel_acc": "pixel_accuracy"}
+    return {names.get(key, key): round(value / 100, 6) for key, value in found.items()}
 
 
 def _voc_colour(number: int) -> str:
