@@ -103,6 +103,15 @@ class Train(Part):
         return zoom
 
     @model_validator(mode="after")
+    def _mirrored(self) -> Train:
+        if self.augment.flips and len(self.augment.flips) != len(self.patch):
+            raise ValueError(
+                f"augment.flips is for {len(self.augment.flips)} axes (preset {self.augment.preset}), "
+                f"patch has {len(self.patch)}; give augment.flips one true or false an axis"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _watched(self) -> Train:
         if self.validation.every is None and (self.keep == "best" or self.validation.patience is not None):
             raise ValueError("keep: best and patience need validation.every")

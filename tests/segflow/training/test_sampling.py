@@ -17,6 +17,7 @@ from segflow.grid import Grid, Kind
 from segflow.io.array import ArraySource
 from segflow.io.source import Pixels
 from segflow.models.card import Normalisation
+from segflow.recipe import Augment
 from segflow.training.batches import Batches
 from segflow.training.sampling import IGNORED, LabelIndex, Sampler, Scene, free_boxes, scene_statistics
 from segflow.training.split import held_box
@@ -75,7 +76,15 @@ def test_no_cell_that_is_held_back_is_ever_read(
         return
     statistics = scene_statistics(scene, Normalisation(source="scene"), np.random.default_rng(0))
     patch = (4,) * len(shape)
-    batches = Batches(sampler, (statistics,), patch, 3, augment, (0.5, 2.0), seed)
+    batches = Batches(
+        sampler=sampler,
+        statistics=(statistics,),
+        patch=patch,
+        batch=3,
+        augment=Augment(preset=augment, elastic=2.0, elastic_spacing=2.0),
+        zoom=(0.5, 2.0),
+        seed=seed,
+    )
     batch = batches.make(0)
     assert batch.values.shape == (3, 2, *patch)
     for source in (scene.image, scene.label):
