@@ -9,9 +9,9 @@ from time import perf_counter
 import numpy as np
 import psutil
 
-from pipelines.memory import allowance, shown
 from segflow.backends import Forward, ForwardSettings, load_forward, probe, resolve_settings
 from segflow.errors import PlanError, RecipeError
+from segflow.memory import allowance, shown
 from segflow.models.model import Model, load_model
 from segflow.patches import patch_of
 from segflow.recipe import Recipe

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from math import ceil
 from typing import Literal
 
-from pipelines.memory import shown
 from segflow.errors import PlanError
+from segflow.memory import shown
 from tiling import Box, Demand, Lattice, Layout, cut, rows_of
 
 

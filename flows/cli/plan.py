@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.cli.recipe import recipe_of
 from pipelines.engine import settle
-from pipelines.memory import shown
+from segflow.memory import shown
 from pipelines.plan import ScenePlan
 from pipelines.prepare import Selection, find_scenes, plan_scene
 from tiling import disk_bytes

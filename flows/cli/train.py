@@ -5,41 +5,87 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from importlib.util import find_spec
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from flows.cli.recipe import recipe_of
 from flows.progress import remaining
+from segflow.errors import SegflowError
 from segflow.recipe import Recipe
+
+if TYPE_CHECKING:
+    from segflow.metrics import Scores
+    from segflow.report.training import Point
+
+_EVERY_SECONDS = 10.0
 
 
 def main(options: argparse.Namespace) -> int:
     """Train a model by a recipe; what was cut off goes on from its last checkpoint."""
     recipe = recipe_of(options)
+    for name in ("lightning", "monai", "onnx", "tensorboard"):
+        if find_spec(name) is None:
+            raise SegflowError(
+                f"the package {name} is not installed", "what training needs", "pip install 'segflow[train]'"
+            )
     from segflow.training.train import train
 
-    model = train(recipe, report=_report(recipe, options.quiet))
+    trained = train(recipe, report=None if options.quiet else _Lines(recipe))
     if options.json:
-        sys.stdout.write(json.dumps({"weights": str(model.weights), "scores": model.card.scores}) + "\n")
-    else:
-        sys.stdout.write(f"{model.weights}\n")
+        found = {
+            "weights": [str(model.weights) for model in trained.models],
+            "scores": {model.card.name: model.card.scores for model in trained.models},
+            "pooled": trained.scores,
+        }
+        sys.stdout.write(json.dumps(found) + "\n")
+        return 0
+    if trained.scores is not None:
+        sys.stdout.write(_table(trained.scores))
+    for model in trained.models:
+        stem = model.weights.with_suffix("")
+        sys.stdout.write(f"{model.weights}\n{stem}_training.html\n")
     return 0
 
 
-def _report(recipe: Recipe, quiet: int) -> Callable[[int, float], None]:
-    """Return a listener that says a line now and then, and at the end; steps count from 0."""
-    steps = recipe.train.steps if recipe.train is not None else 0
-    every = max(1, steps // 50)
-    began = monotonic()
-    first: list[int] = []
+class _Lines:
+    """A line every ten seconds: step, loss, rate and what is left, from the speed since this command began."""
 
-    def report(step: int, loss: float) -> None:
-        first[:] = first or [step]
-        done = step + 1
-        if quiet or (done % every and done != steps):
+    def __init__(self, recipe: Recipe) -> None:
+        self._steps = recipe.train.steps if recipe.train is not None else 0
+        self._name = ""
+        self._first = 0
+        self._began = self._said = monotonic()
+
+    def __call__(self, name: str, point: Point) -> None:
+        """Hear of a step."""
+        now = monotonic()
+        if name != self._name:
+            self._name, self._first, self._began, self._said = name, point.step, now, now
+            if point.step > 1:
+                sys.stderr.write(f"{name}: going on after step {point.step - 1:,}\n")
+        done = point.step - self._first
+        if done == 0 or (now - self._said < _EVERY_SECONDS and point.step != self._steps):
             return
-        left = (monotonic() - began) / (done - first[0]) * (steps - done)
-        sys.stderr.write(f"step {done:,} of {steps:,}, loss {loss:.4f}, about {remaining(left)} left\n")
+        self._said = now
+        left = (now - self._began) / done * (self._steps - point.step)
+        sys.stderr.write(
+            f"{name}: step {point.step:,} of {self._steps:,}, loss {point.loss:.4f}, rate {point.rate:.2g}, "
+            f"about {remaining(left)} left\n"
+        )
         sys.stderr.flush()
 
-    return report
+
+def _table(found: Scores) -> str:
+    lines = [f"{'held back':<20} {'IoU':>7} {'Dice':>7} {'precision':>9} {'recall':>7}"]
+    for row in found["classes"]:
+        values = [row.get(key) for key in ("iou", "dice", "precision", "recall")]
+        shown = ["" if value is None else f"{value:.4f}" for value in values]
+        lines.append(f"{row['name']:<20} {shown[0]:>7} {shown[1]:>7} {shown[2]:>9} {shown[3]:>7}")
+    overall = found["overall"]
+    if overall is not None:
+        mean = [overall[key] for key in ("mean_iou", "mean_dice")]
+        shown = ["" if value is None else f"{value:.4f}" for value in mean]
+        lines.append(f"{'mean':<20} {shown[0]:>7} {shown[1]:>7}")
+        lines.append(f"pixel accuracy {overall['pixel_accuracy']:.4f}")
+    return "\n".join(lines) + "\n"

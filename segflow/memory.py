@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import psutil
-
-from segflow.hardware import CGROUP, memory_room
+from segflow.hardware import CGROUP, memory_left
 
 _UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
 _SHARE = 0.8
@@ -32,9 +30,7 @@ def allowance(size: str | None, held_bytes: int, cgroup: Path = CGROUP) -> int:
     """
     if size is not None:
         return bytes_of(size)
-    free: int = psutil.virtual_memory().available
-    room = memory_room(cgroup)
-    return held_bytes + int(_SHARE * (free if room is None else min(free, room)))
+    return held_bytes + int(_SHARE * memory_left(cgroup))
 
 
 def shown(size: int) -> str:

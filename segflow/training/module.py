@@ -1,0 +1,158 @@
+"""The fit as a Lightning module: one step, one look at what is held back, and what a checkpoint keeps of both."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from segflow.errors import OutputError
+from segflow.report.training import Point, Scored
+from segflow.training.batches import Batch
+from segflow.training.losses import SegmentationLoss
+from segflow.training.schedule import FitSettings
+
+Scorer = Callable[[nn.Module, int], Scored]
+"""Scores a network, as it is after so many steps, on what is held back."""
+
+_CURVE = "segflow_curve"
+
+
+class FitModule(LightningModule):
+    """What is done at every step.
+
+    Args:
+        network: puts out one channel of logits a class.
+        loss: see `SegmentationLoss`.
+        settings: how the weights are found.
+        score: how it does on what is held back; None: nothing is.
+        watched: the overall score that says which weights are best.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: SegmentationLoss,
+        settings: FitSettings,
+        score: Scorer | None = None,
+        watched: str = "mean_iou",
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.settings = settings
+        self.points: list[Point] = []
+        self.scored: list[Scored] = []
+        self.best: dict[str, Tensor] | None = None
+        self.has_ended = False
+        self._score = score
+        self._watched = watched
+        self._sum = 0.0
+        self._seconds = 0.0
+        self._began = time.monotonic()
+
+    def on_fit_start(self) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make dropout a matter of the seed and the step alone, so that a resume gives the same numbers."""
+        torch.manual_seed((self.settings.seed << 32) + self.global_step)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch.
+
+        Raises:
+            OutputError: it is not finite; the batch is named.
+        """
+        layout = torch.channels_last if batch.values.ndim == 4 else torch.channels_last_3d
+        logits = self.network(batch.values.to(memory_format=layout))
+        with torch.autocast(self.device.type, enabled=False):
+            loss: Tensor = self.loss(logits.float(), batch.labels, batch.border)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise OutputError(
+                f"the loss of step {self.global_step} is {value}, on patches of {', '.join(sorted(set(batch.scenes)))}",
+                "a finite loss",
+                "look at these scenes, lower train.learning_rate, or set train.precision: f32; "
+                "the last checkpoint is kept",
+            )
+        self._sum += value
+        return loss
+
+    def end_step(self) -> Point | None:
+        """Return the curve's new point where the batch that was run has ended an optimiser step."""
+        if self.global_step == len(self.points):
+            return None
+        loss, self._sum = self._sum / self.settings.accumulate, 0.0
+        point = Point(self.global_step, loss, self.settings.rate(self.global_step - 1), self.seconds)
+        self.points.append(point)
+        self.log_dict({"loss": point.loss, "rate": point.rate})
+        return point
+
+    def validation_step(self, batch: object, batch_idx: int) -> None:
+        """Score the network (with averaged weights where those are kept) and keep it if it is the best so far."""
+        if self._score is None:
+            return
+        found = self._score(self.network, self.global_step) if self.trainer.is_global_zero else None
+        found = self.trainer.strategy.broadcast(found)
+        if found is None:
+            return
+        value = _number(found.overall.get(self._watched))
+        if value > max((_number(item.overall.get(self._watched)) for item in self.scored), default=-1.0):
+            self.best = {key: tensor.detach().clone().cpu() for key, tensor in self.network.state_dict().items()}
+        self.scored.append(found)
+        numbers = {key: _number(each) for key, each in found.overall.items()}
+        self.log_dict({**numbers, "watched": value}, batch_size=1)
+
+    def configure_optimizers(self) -> Any:
+        """Return AdamW, in which biases and normalisation weights do not decay, and the rates of its steps."""
+        matrices = [p for p in self.network.parameters() if p.ndim > 1]
+        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
+        decay, peak = self.settings.weight_decay, self.settings.learning_rate
+        groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+        optimiser = torch.optim.AdamW(groups, lr=peak)
+        rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self.settings.rate(step) / peak)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all steps, also those before a resume."""
+        return self._seconds + time.monotonic() - self._began
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the curve, and the best weights."""
+        checkpoint[_CURVE] = {
+            "points": [(p.step, p.loss, p.rate, p.seconds) for p in self.points],
+            "scored": [(s.step, dict(s.overall), dict(s.iou), dict(s.dice)) for s in self.scored],
+            "best": self.best,
+            "seconds": self.seconds,
+            "ended": self.has_ended,
+        }
+
+    @staticmethod
+    def ended(checkpoint: dict[str, Any]) -> bool:
+        """Tell whether nothing was left to do.
+
+        Raises:
+            KeyError: it is no checkpoint of this module.
+        """
+        return bool(checkpoint[_CURVE]["ended"])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the curve."""
+        kept = checkpoint[_CURVE]
+        self.points = [Point(*row) for row in kept["points"]]
+        self.scored = [Scored(*row) for row in kept["scored"]]
+        self.best = kept["best"]
+        self._seconds = kept["seconds"]
+        self._began = time.monotonic()
+
+
+def _number(value: float | None) -> float:
+    return 0.0 if value is None else float(value)

@@ -1,0 +1,134 @@
+"""What a training leaves: weights, card, ONNX, curve and page."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from segflow.errors import ModelError
+from segflow.hardware import cpu_name, usable_cores
+from segflow.io.atomic import replacing
+from segflow.metrics import Scores
+from segflow.models.card import Card, write_card
+from segflow.models.model import Model, full_arguments
+from segflow.models.registry import build
+from segflow.recipe import Recipe, Train
+from segflow.report.training import TrainingReport, write_curve_csv, write_training_report
+from segflow.training.export import write_onnx
+from segflow.training.fit import Fitted
+from segflow.training.scenes import Scored
+from segflow.training.scoring import Scoring
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+_OVERALL = ("pixel_accuracy", "mean_class_accuracy", "mean_iou", "mean_dice", "kappa")
+
+
+def write_weights(state: dict[str, Tensor], path: Path) -> None:
+    """Write a state dict as safetensors, floating-point tensors as float16, in one atomic replacement.
+
+    Raises:
+        ModelError: a weight is beyond float16's range.
+    """
+    half: dict[str, Tensor] = {}
+    for key, value in state.items():
+        narrow = value.half() if value.is_floating_point() else value
+        if narrow.is_floating_point() and not bool(torch.isfinite(narrow).all()):
+            raise ModelError(f"weight {key} is beyond float16", "finite weights", "lower train.learning_rate")
+        half[key] = narrow.contiguous().clone()
+    with replacing(path) as part:
+        save_file(half, part)
+        part.chmod(0o644)
+
+
+def described(card: Card, plan: Train, recipe: Recipe, fitted: Fitted, learned: Sequence[str]) -> Card:
+    """Return the card with what is known of the training."""
+    arguments = full_arguments(card)
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in build(card.architecture, arguments).parameters())
+    facts: dict[str, Any] = {
+        "recipe": recipe.name,
+        "steps": len(fitted.points),
+        "batch": plan.batch * plan.accumulate,
+        "parameters": parameters,
+        "minutes": round(fitted.seconds / 60, 1),
+        "scenes": list(learned) if len(learned) <= 40 else len(learned),
+        "held_back": plan.validation.model_dump(
+            mode="json", include={"scenes", "region", "margin", "folds", "fold"}, exclude_defaults=True
+        ),
+        "made": time.strftime("%Y-%m-%d", time.gmtime()),
+        **({"kept": f"the best of {len(fitted.scored)} scores"} if plan.keep == "best" and fitted.scored else {}),
+        **card.training,
+    }
+    return card.model_copy(update={"training": facts, "arguments": arguments})
+
+
+def scored_card(card: Card, scoring: Scoring, scored: Sequence[Scored]) -> Card:
+    """Return the card with its scores on what was held back."""
+    on: Any = [{"scene": item.name, "start": list(item.box.start), "stop": list(item.box.stop)} for item in scored]
+    brief = summary(scoring.scores)
+    return card.model_copy(update={"scores": {**card.scores, "held_back": {"on": _short(on), **brief}}})
+
+
+def summary(found: Scores) -> dict[str, Any]:
+    """Return the scores that a card holds, rounded to four places."""
+    overall = found["overall"]
+    return {
+        "overall": {key: _brief(overall[key]) for key in _OVERALL} if overall else {},  # type: ignore[literal-required]
+        "iou": {row["name"]: _brief(row.get("iou")) for row in found["classes"]},
+        "dice": {row["name"]: _brief(row.get("dice")) for row in found["classes"]},
+    }
+
+
+def write_all(
+    model: Model, recipe: Recipe, fitted: Fitted, scoring: Scoring | None, notices: Sequence[str] = ()
+) -> None:
+    """Write card, ONNX, curve and page beside the weights.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    write_card(model.card, model.weights.with_suffix(".yaml"))
+    write_onnx(model.network(), model.card, model.weights.with_suffix(".onnx"))
+    stem = model.weights.with_suffix("")
+    write_curve_csv(fitted.points, fitted.scored, stem.with_name(f"{stem.name}_training.csv"))
+    training = model.card.training
+    facts = {
+        "processor": f"{cpu_name()}, {usable_cores()} cores",
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("segflow", "torch", "lightning", "monai")),
+        "python": platform.python_version(),
+        "minutes": training["minutes"],
+        "parameters": f"{training['parameters']:,}",
+        "seed": recipe.train.seed if recipe.train is not None else "",
+    }
+    text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
+    page = TrainingReport(
+        card=model.card,
+        points=fitted.points,
+        scored=fitted.scored,
+        final=None if scoring is None else scoring.scores,
+        worst=() if scoring is None else scoring.worst,
+        recipe_text=text,
+        notices=notices,
+        facts=facts,
+        kept=None if fitted.step == len(fitted.points) else fitted.step,
+    )
+    write_training_report(page, stem.with_name(f"{stem.name}_training.html"))
+
+
+def _short(items: list[Any], most: int = 20) -> Any:
+    return items if len(items) <= most else f"{len(items)} scenes"
+
+
+def _brief(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 4)
