@@ -162,17 +162,11 @@ def _from_card(facts: Facts, card: Card) -> list[str]:
 def _architecture(facts: Facts) -> list[str]:
     if not facts.weights_only:
         return []
-    known = facts.architecture is not None
-    lines = (
-        []
-        if known
-        else ["  # The file holds weights only; which network? `segflow models --architectures` lists them."]
-    )
-    arguments = dict(facts.arguments) or ({} if known else {"width": REQUIRED})
-    lines.append(f"  architecture: {facts.architecture or REQUIRED}")
-    if arguments:
-        lines.append(f"  arguments: {_yaml(arguments)} # those that are not the network's defaults")
-    return lines
+    if facts.architecture is None:
+        asked = "  # The file holds weights only; of which network? `segflow models --architectures` lists them."
+        return [asked, f"  architecture: {REQUIRED}", "  # arguments: {width: 32} # those that are not the defaults"]
+    lines = [f"  architecture: {_yaml(facts.architecture)}"]
+    return [*lines, f"  arguments: {_yaml(dict(facts.arguments))}"] if facts.arguments else lines
 
 
 def _classes(facts: Facts) -> list[str]:

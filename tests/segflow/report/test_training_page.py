@@ -264,6 +264,14 @@ def test_page_is_written_whole(whole, tmp_path: Path):
     assert path.read_text(encoding="utf-8").endswith("</html>\n")
 
 
+def test_a_slice_of_a_volume_is_named_by_its_axes(whole):
+    one = replace(patches(1)[0], box=Box((10, 20, 30), (50, 60, 31)))
+    volume = card().model_dump() | {"kind": "volume", "patch": (64, 64, 64)}
+    text = text_of(replace(whole, card=Card.model_validate(volume), worst=[one]))
+    assert "x 10–49, y 20–59, z 30" in text
+    assert "Voxels" in text
+
+
 def test_a_patch_whose_parts_differ_in_shape_is_refused():
     image = np.zeros((4, 5, 3), np.uint8)
     with pytest.raises(ValueError, match="predicted"):
