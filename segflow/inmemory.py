@@ -12,8 +12,9 @@ from segflow.backends import load_forward, resolve_settings
 from segflow.errors import InputError
 from segflow.grid import Grid
 from segflow.io.array import ArraySource
+from segflow.io.prepared import frame_of, prepared
 from segflow.models.model import Model, load_model
-from segflow.normalise import standardiser_of
+from segflow.normalise import AS_IT_IS, standardiser_of
 from segflow.patches import lattice_of, model_shape, patch_of
 from segflow.recipe import Compute, ModelChoice, Tiling
 from segflow.sweep import Task, head_of, sweep
@@ -61,16 +62,19 @@ def predict(
         )
     where = grid or Grid(card.kind, tuple(values.shape[1:]))
     source = ArraySource(values, where, valid)
-    lattice = lattice_of(model_shape(where, card), card, tiling)
+    seen = prepared(source, card, patch_of(card, tiling))
+    lattice = lattice_of(model_shape(where, card) if seen is None else seen.settled.padded, card, tiling)
     whole = Box.whole(where.shape)
     axis = max(range(axes), key=lambda k: where.shape[k])
-    layout = Layout(lattice, where.shape, whole, axis, where.shape, where.shape[axis])
+    layout = Layout(lattice, where.shape, whole, axis, where.shape, where.shape[axis], frame_of(seen))
     empty = (255 if card.kind == "raster" else 0) if nodata is None else nodata
-    standardise = standardiser_of(card.normalisation, source.channels, source)
+    standardise = standardiser_of(card.normalisation, source.channels, source) if seen is None else AS_IT_IS
     task = Task(layout, head_of(card), standardise, card.padding, tiling.accumulator, nodata=empty)
     forward = load_forward(chosen, resolve_settings(compute or Compute(), tiling.batch, patch_of(card, tiling)))
     try:
-        (sealed,) = sweep(task, source, forward, (0,) * axes)
+        (sealed,) = sweep(task, seen or source, forward, (0,) * axes)
         return sealed.labels
     finally:
+        if seen is not None:
+            seen.close()
         forward.close()

@@ -42,6 +42,10 @@ class Standardiser:
         return out
 
 
+AS_IT_IS = Standardiser((0.0,), (1.0,))
+"""For sources that are standardised already."""
+
+
 def standardiser_of(rule: Normalisation, channels: int, source: Source) -> Standardiser:
     """Resolve a card's normalisation for one scene; reads the scene once if it asks for the scene's statistics."""
     if rule.source == "scene":

@@ -54,10 +54,17 @@ def lattice_of(shape: tuple[int, ...], card: Card, tiling: Tiling) -> Lattice:
     patch = patch_of(card, tiling)
     overlap = card.overlap if tiling.overlap is None else tiling.overlap
     amount = int(overlap.removesuffix("px")) if isinstance(overlap, str) else float(overlap)
+    even = card.lattice == "even"
     try:
-        steps = [step_of(n, amount, card.stride) for n in patch]
+        steps = [_even_step(n, amount) if even else step_of(n, amount, card.stride) for n in patch]
     except ValueError as error:
         raise RecipeError(
             f"tiling.overlap is {overlap}: {error}", "less than the patch on every axis", "lower it"
         ) from error
-    return Lattice.of(shape, patch, steps, tiling.blend)
+    return Lattice.of(shape, patch, steps, tiling.blend, "even" if even else "overhang")
+
+
+def _even_step(patch: int, overlap: float) -> float:
+    """Return the longest step, in parts of a cell too; one that is no step is refused as elsewhere."""
+    step_of(patch, overlap)
+    return patch - overlap if isinstance(overlap, int) else max(1.0, patch * (1 - overlap))

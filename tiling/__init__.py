@@ -1,8 +1,8 @@
 """Where patches lie and how their overlaps are summed: numpy only, any number of axes, no file and no network."""
 
-from tiling.axismap import AxisMap
+from tiling.axismap import AxisMap, Filter, PlacedMap
 from tiling.blend import Accumulator, NumpyBand, Store, scale_of
-from tiling.block import Layout, cut, rows_of
+from tiling.block import Frame, Layout, cut, rows_of
 from tiling.box import Box
 from tiling.budget import Demand, Network, demand, disk_bytes
 from tiling.decide import Decision, argmax, over, to_byte, write_regions
@@ -18,10 +18,13 @@ __all__ = [
     "Box",
     "Decision",
     "Demand",
+    "Filter",
+    "Frame",
     "Lattice",
     "Layout",
     "Network",
     "NumpyBand",
+    "PlacedMap",
     "Profile",
     "Rule",
     "Store",

@@ -7,9 +7,24 @@ from dataclasses import dataclass
 from itertools import product
 from math import ceil, prod
 
-from tiling.axismap import AxisMap
+from tiling.axismap import AxisMap, Filter, PlacedMap
 from tiling.box import Box
 from tiling.lattice import Lattice
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where the model's grid lies, when it covers but a part of the scene, or more than the scene.
+
+    Attributes:
+        outer: the output cells that the model sees; all others are of the first class.
+        inner: the model's cells that cover them; the others are padding.
+        rules: for each axis, how output cells are made of the model's.
+    """
+
+    outer: Box
+    inner: Box
+    rules: tuple[Filter, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +38,7 @@ class Layout:
         sweep: axis along which a block is worked off.
         block: cells of a block on each axis (the last ones are smaller), counted from the region's start.
         rows: cells of a chunk along the sweep's axis; divides ``block[sweep]``.
+        frame: where the model's grid lies; None where both grids have one extent.
     """
 
     lattice: Lattice
@@ -31,24 +47,35 @@ class Layout:
     sweep: int
     block: tuple[int, ...]
     rows: int
+    frame: Frame | None = None
 
     def __post_init__(self) -> None:
         if not len(self.shape) == len(self.block) == self.lattice.ndim == self.region.ndim:
             raise ValueError("lattice, shape, region and block must have one rank")
         if not Box.whole(self.shape).contains(self.region):
             raise ValueError(f"region {self.region} reaches out of the output {self.shape}")
+        if self.frame is not None and not (
+            Box.whole(self.shape).contains(self.frame.outer)
+            and Box.whole(self.lattice.shape).contains(self.frame.inner)
+        ):
+            raise ValueError(f"{self.frame} reaches out of {self.shape} or {self.lattice.shape}")
         if min(self.block) < 1 or self.rows < 1 or self.block[self.sweep] % self.rows:
             raise ValueError(f"block {self.block} must be positive, and a multiple of {self.rows} rows where swept")
 
     @property
-    def maps(self) -> tuple[AxisMap, ...]:
+    def maps(self) -> tuple[AxisMap | PlacedMap, ...]:
         """For each axis, how output cells are made of the model's."""
+        if self.frame is not None:
+            outer, inner = self.frame.outer, self.frame.inner
+            sizes = zip(inner.shape, outer.shape, self.frame.rules, strict=True)
+            parts = [AxisMap(n, m, rule) for n, m, rule in sizes]
+            return tuple(map(PlacedMap, parts, inner.start, outer.start, self.shape))
         return tuple(AxisMap(n, m) for n, m in zip(self.lattice.shape, self.shape, strict=True))
 
     @property
     def resampled(self) -> bool:
         """Whether the model's grid differs from the output's."""
-        return self.lattice.shape != self.shape
+        return self.frame is not None or self.lattice.shape != self.shape
 
     @property
     def counts(self) -> tuple[int, ...]:

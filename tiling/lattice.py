@@ -5,13 +5,14 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, prod
 from typing import Literal
 
 from tiling.box import Box
 from tiling.window import PROFILES, Profile
 
-Rule = Literal["overhang", "shifted"]
+Rule = Literal["overhang", "shifted", "even"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Axis:
         return max(k + 1 - bisect_right(self.starts, start - self.patch) for k, start in enumerate(self.starts))
 
 
-def axis_of(size: int, patch: int, step: int, profile: Profile = "gaussian", rule: Rule = "overhang") -> Axis:
+def axis_of(size: int, patch: int, step: float, profile: Profile = "gaussian", rule: Rule = "overhang") -> Axis:
     """Lay patches along one axis.
 
     Args:
@@ -70,15 +71,21 @@ def axis_of(size: int, patch: int, step: int, profile: Profile = "gaussian", rul
         profile: blend profile; `crop` drops ``(patch - step) // 2`` cells at each inner end.
         rule: overhang: all starts are multiples of the step, and the last patch hangs over the scene's end (it is
             padded), so that pooling phases agree everywhere. shifted: the last patch is moved back to end with the
-            scene, as MONAI does.
+            scene, as MONAI does. even: as few patches as steps of at most `step`, which need not be whole, allow,
+            spread evenly from end to end, as nnU-Net does.
     """
     if not 0 < step <= patch:
         raise ValueError(f"step {step} must be over 0 and at most the patch {patch}")
     count = 1 if size <= patch else 1 + ceil((size - patch) / step)
-    starts = tuple(k * step for k in range(count))
+    if rule == "even":
+        gap = (size - patch) / max(1, count - 1)
+        starts = tuple(round(k * gap) if k else 0 for k in range(count))
+        widest = max((after - before for before, after in pairwise(starts)), default=patch)
+        return Axis(size, patch, starts, profile, (patch - widest) // 2 if profile == "crop" else 0)
+    starts = tuple(k * int(step) for k in range(count))
     if rule == "shifted" and count > 1:
         starts = (*starts[:-1], size - patch)
-    return Axis(size, patch, starts, profile, (patch - step) // 2 if profile == "crop" else 0)
+    return Axis(size, patch, starts, profile, (patch - int(step)) // 2 if profile == "crop" else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,7 @@ class Lattice:
         cls,
         shape: Sequence[int],
         patch: Sequence[int],
-        step: Sequence[int],
+        step: Sequence[float],
         profile: Profile = "gaussian",
         rule: Rule = "overhang",
     ) -> Lattice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from segflow.errors import RecipeError
 from segflow.grid import Grid
 from segflow.io.place import bbox_window, compare_rasters
+from segflow.io.prepared import PreparedVolume
 from segflow.io.raster import RasterSpec, open_raster
 from segflow.io.source import Source
 from segflow.io.volume import VolumeSource, VolumeSpec, compare_volumes, open_volume
@@ -19,7 +20,10 @@ def open_source(spec: Spec) -> Source:
     Raises:
         InputError: a file is missing or broken.
     """
-    return open_raster(spec) if isinstance(spec, RasterSpec) else open_volume(spec)
+    if isinstance(spec, RasterSpec):
+        return open_raster(spec)
+    volume = open_volume(spec)
+    return volume if spec.settled is None else PreparedVolume(volume, spec.settled, spec.scratch)
 
 
 def compare_places(one: Source, two: Source) -> str | None:

@@ -1,7 +1,9 @@
 """Flips and axis permutations between a volume's file order and the orientation that a model sees. Pure functions.
 
 Orientations are three letters, as in NIfTI: "RAS" means that x runs to the Right, y to the front (Anterior), z up
-(Superior). Nothing is ever interpolated here.
+(Superior). Or, for models that were trained on arrays as they are stored, the file's own axes i, j and k in the order
+that the model sees them: "ijk" is the file's order, "kji" the reverse; nothing is flipped then. Nothing is ever
+interpolated here.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ ORIENTATIONS: tuple[str, ...] = tuple(
     "".join(letters) for pairs in permutations(("LR", "PA", "IS")) for letters in product(*pairs)
 )
 """All 48 orientations."""
+
+STORED: tuple[str, ...] = tuple("".join(letters) for letters in permutations("ijk"))
+"""The six orders of a file's own axes."""
 
 Triple = tuple[int, int, int]
 
@@ -79,18 +84,30 @@ class Turn:
 
 
 def require_orientation(orientation: str) -> str:
-    """Return the orientation if it is one of the 48.
+    """Return the orientation if it is one of the 48, or an order of the file's own axes.
 
     Raises:
         InputError: it is not.
     """
-    if orientation not in ORIENTATIONS:
+    if orientation not in ORIENTATIONS and orientation not in STORED:
         raise InputError(
             f"orientation {orientation!r}",
-            "three letters, one each of R or L, A or P, S or I, such as RAS",
+            "three letters, one each of R or L, A or P, S or I, such as RAS; or the file's own axes, such as kji",
             "correct `orientation` in the model card",
         )
     return orientation
+
+
+def orientation_of(matrix: NDArray[np.float64], orientation: str) -> str:
+    """Return the directions in which a grid's axes run, where its orientation only says how they are stored.
+
+    Args:
+        matrix: (4, 4), of the grid, in its own order of axes.
+        orientation: the one that was asked for; one of the 48 is returned as it is.
+    """
+    if orientation not in STORED:
+        return orientation
+    return "".join(nib_orientations.aff2axcodes(matrix))
 
 
 def turn_of(affine: NDArray[np.float64], file_shape: Triple, orientation: str) -> Turn:
@@ -99,11 +116,14 @@ def turn_of(affine: NDArray[np.float64], file_shape: Triple, orientation: str) -
     Args:
         affine: (4, 4), from the file's voxel indices to millimetres, RAS+; not singular.
         file_shape: cells on each axis of the file.
-        orientation: such as "RAS".
+        orientation: such as "RAS" or "kji".
 
     Raises:
         InputError: the orientation is none.
     """
+    if orientation in STORED:
+        one, two, three = ("ijk".index(letter) for letter in orientation)
+        return Turn((one, two, three), (False, False, False), file_shape)
     wanted = nib_orientations.axcodes2ornt(tuple(require_orientation(orientation)))
     turn = nib_orientations.ornt_transform(nib_orientations.io_orientation(affine), wanted)
     target = [int(axis) for axis in turn[:, 0]]

@@ -78,3 +78,19 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of the file. Reading afterwards is an error."""
+
+
+@runtime_checkable
+class PreparedSource(Source, Protocol):
+    """A scene that is put on the model's grid, and standardised there, as a whole: the sweep reads what is ready.
+
+    All its cells are valid, and all are asked for.
+    """
+
+    def read_model(self, box: Box) -> NDArray[np.float32]:
+        """Read a box of the model's grid, padding included: the network's input (channel, *box) float32.
+
+        Raises:
+            InputError: the file is broken.
+            OutputError: there is no room for the prepared scene.
+        """

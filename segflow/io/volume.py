@@ -15,6 +15,7 @@ from segflow.errors import GridMismatchError, InputError
 from segflow.grid import Grid
 from segflow.io.content import file_identity
 from segflow.io.orientation import Triple, canonical_affine, require_orientation, turn_of
+from segflow.io.prepared import Settled
 from segflow.io.source import Pixels
 from segflow.io.volume_file import StoredVolume, volume_grid
 from segflow.io.volume_header import VolumeHeader, read_volume_header, volume_suffix
@@ -29,16 +30,18 @@ class VolumeSpec:
 
     Attributes:
         path: one file, or several with one channel each.
-        orientation: the axes' directions that the model wants, such as "RAS".
+        orientation: the axes' directions that the model wants, such as "RAS", or the file's own axes, such as "kji".
         resample_to: with several files, the number of the one whose grid the others are put on; None refuses
             files whose grids differ.
         scratch: folder for unpacked copies, shared by all workers of a run; None for nameless temporary files.
+        settled: how the volume is prepared for the model as a whole; None: it is not.
     """
 
     path: str | tuple[str, ...]
     orientation: str = "RAS"
     resample_to: int | None = None
     scratch: str | None = None
+    settled: Settled | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -11,6 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from segflow.errors import ModelError
 from segflow.io.atomic import write_text
 
+LOGIT_RANGE = 64.0
+"""Where a card averages logits, 0 to 1 stands for log-probabilities from minus this to 0; of regions and other
+independent channels, for logits from minus to plus this."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +53,38 @@ class Normalisation(_Part):
         return self
 
 
+class ChannelScheme(_Part):
+    """How one channel of a volume that is prepared as a whole is standardised."""
+
+    scheme: Literal["zscore", "rescale", "fixed"] = Field(
+        description="zscore: by the volume's own mean and deviation. rescale: its range to 0..1. fixed: by the numbers "
+        "below, as for CT."
+    )
+    masked: bool = Field(False, description="zscore: only over and of what is not 0, or is enclosed by such voxels.")
+    lower: float | None = Field(None, description="fixed: smaller values become this, in raw units.")
+    upper: float | None = Field(None, description="fixed: larger values become this, in raw units.")
+    mean: float = Field(0.0, description="fixed: in raw units.")
+    deviation: float = Field(1.0, gt=0, description="fixed: in raw units.")
+
+
+class Preparation(_Part):
+    """What is done to a volume as a whole before it is cut into patches, and how labels come back: nnU-Net's way."""
+
+    schemes: tuple[ChannelScheme, ...] = Field(min_length=1, description="One a channel; in place of normalisation.")
+    crop: bool = Field(
+        True, description="Cut to the box of voxels that are not 0 in some channel; the rest is of the first class."
+    )
+    order: int = Field(3, ge=0, le=5, description="Of the splines that resample the input to the card's spacing.")
+    apart: bool | float = Field(
+        3.0, description="Thick slices are resampled apart: where a voxel is so many times longer; always, or never."
+    )
+    order_apart: int = Field(0, ge=0, le=5, description="Order across thick slices; 0 takes the nearest.")
+    order_back: Literal[0, 1] = Field(1, description="Of the interpolation back to the input's grid.")
+    apart_back: bool | float = Field(3.0, description="As apart, on the way back.")
+    order_apart_back: Literal[0, 1] = Field(0, description="As order_apart, on the way back.")
+    keep: int | None = Field(None, ge=0, le=2, description="An axis that is never resampled: a 2-D network's slices.")
+
+
 class Region(_Part):
     """A label written where one sigmoid channel is over the threshold; later regions overwrite earlier ones."""
 
@@ -65,12 +101,16 @@ class Card(_Part):
     architecture: str = Field(
         "", description="Name of the network: unet, segnet, ...; not for files that hold their graph, such as ONNX."
     )
-
     arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments of the architecture.")
     classes: tuple[LabelClass, ...] = Field(min_length=1, description="Classes, in the order of output channels.")
     ignore: tuple[int, ...] = Field((), description="Ids that references may hold and that are not scored.")
     activation: Literal["softmax", "sigmoid", "none"] = Field(
         "softmax", description="What turns the network's output into probabilities; none: it gives them itself."
+    )
+    averaged: Literal["probabilities", "logits"] = Field(
+        "probabilities",
+        description="What overlapping patches average. logits: as nnU-Net does; activation is then none, and the "
+        "network puts them out on a scale from 0 to 1.",
     )
     threshold: float = Field(0.5, gt=0, lt=1, description="For one-channel sigmoid heads and regions.")
     regions: tuple[Region, ...] | None = Field(
@@ -87,8 +127,21 @@ class Card(_Part):
         "reflect", description="What lies beyond the scene's border."
     )
     gsd: float | None = Field(None, gt=0, description="Ground sampling distance in metres that it was trained at.")
-    spacing: tuple[float, float, float] | None = Field(None, description="Voxel size in mm (x, y, z) trained at.")
-    orientation: str = Field("RAS", pattern=r"^[RLAPSI]{3}$", description="For volumes: the axes' directions.")
+    spacing: tuple[float, float, float] | None = Field(
+        None, description="Voxel size in mm trained at, in the order of the orientation's axes (x, y, z)."
+    )
+    orientation: str = Field(
+        "RAS",
+        pattern=r"^([RLAPSI]{3}|[ijk]{3})$",
+        description="For volumes: the axes' directions; or the file's own axes as stored, in the order of the model's.",
+    )
+    preparation: Preparation | None = Field(
+        None, description="For volumes that are cropped, standardised and resampled as a whole, as nnU-Net does."
+    )
+    lattice: Literal["overhang", "even"] = Field(
+        "overhang",
+        description="overhang: patches start at multiples of the step. even: they are spread evenly, as nnU-Net does.",
+    )
     patch: tuple[int, ...] = Field(min_length=2, max_length=3, description="Patch, in array order (y, x or x, y, z).")
     overlap: float = Field(0.25, ge=0, lt=1, description="Overlap of neighbouring patches as a fraction of the patch.")
     training: dict[str, Any] = Field(default_factory=dict, description="Data, split, recipe, minutes.")
@@ -125,6 +178,13 @@ class Card(_Part):
             self.activation == "softmax" or self.classes[0].id in {r.id for r in self.regions}
         ):
             raise ValueError("regions go with activation sigmoid or none, and the first class is the background")
+        if self.averaged == "logits" and self.activation != "none":
+            raise ValueError("a network whose logits are averaged has activation none")
+        if self.preparation is not None:
+            if self.kind != "volume":
+                raise ValueError("preparation is for volumes")
+            if len(self.preparation.schemes) != len(self.channels):
+                raise ValueError(f"preparation.schemes needs {len(self.channels)} entries, one a channel")
         for what in ("mean", "deviation"):
             if len(getattr(self.normalisation, what)) not in (1, len(self.channels)):
                 raise ValueError(f"normalisation.{what} needs 1 or {len(self.channels)} numbers")

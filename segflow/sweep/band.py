@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segflow.io.source import Pixels, Source
+from segflow.io.source import Pixels, PreparedSource, Source
 from segflow.sweep.resample import to_model
 from segflow.sweep.task import Task
 from tiling import Box
@@ -81,6 +81,17 @@ class Masks:
         return out
 
 
+class Everywhere(Masks):
+    """The masks of a scene whose cells are all wanted."""
+
+    def push(self, box: Box, mask: NDArray[np.bool_]) -> None:
+        """Keep nothing."""
+
+    def take(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Return True everywhere."""
+        return np.ones(self._box.replace_axis(self._sweep, start, stop).shape, np.bool_)
+
+
 class Band:
     """Reads ahead by one lattice row. A context manager: leaving it ends the thread.
 
@@ -92,7 +103,8 @@ class Band:
     def __init__(self, task: Task, source: Source, box: Box, patches: tuple[range, ...]) -> None:
         layout = task.layout
         self.read_seconds = 0.0
-        self.masks = Masks(box, layout.sweep)
+        self._prepared = source if layout.frame is not None and isinstance(source, PreparedSource) else None
+        self.masks = Masks(box, layout.sweep) if self._prepared is None else Everywhere(box, layout.sweep)
         self._task = task
         self._source = source
         self._sweep = layout.sweep
@@ -143,6 +155,9 @@ class Band:
 
     def _read(self, index: int, box: Box) -> Row:
         layout = self._task.layout
+        if self._prepared is not None:
+            everywhere = np.ones(box.shape, np.bool_)
+            return Row(index, box, self._prepared.read_model(box), everywhere, everywhere)
         if not layout.resampled:
             pixels = self._source.read(box)
             wanted = _wanted(self._source, box, pixels)

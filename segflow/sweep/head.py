@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
 
-from segflow.models.card import Card
+import numpy as np
+from numpy.typing import NDArray
+
+from segflow.models.card import LOGIT_RANGE, Card
 from tiling import Decision, argmax, over, write_regions
 from tiling.decide import Sums
 
@@ -18,25 +22,55 @@ class Head:
         ids: class ids, in the order of the card.
         threshold: probability from which a one-channel head or a region counts; None for the largest channel.
         regions: (channel, id) in the order of writing, for overlapping regions.
+        logits: the sums are those of logits, on the scale of `segflow.models.card.LOGIT_RANGE`.
     """
 
     channels: int
     ids: tuple[int, ...]
     threshold: float | None = None
     regions: tuple[tuple[int, int], ...] = ()
+    logits: bool = False
 
     def decide(self, sums: Sums, scale: int) -> Decision:
-        """Return labels and confidence for sums (channel, *cells) in which `scale` stands for 1."""
+        """Return labels and confidence for sums (channel, *cells) in which `scale` stands for 1.
+
+        The confidence is on that scale too; of logits it still is one, see `confidence`.
+        """
         if self.threshold is None:
             return argmax(sums, self.ids)
+        threshold = self._threshold
         if self.regions:
-            return write_regions(sums, self.regions, self.ids[0], self.threshold, scale)
-        return over(sums, self.ids, self.threshold, scale)
+            return write_regions(sums, self.regions, self.ids[0], threshold, scale)
+        return over(sums, self.ids, threshold, scale)
+
+    def confidence(self, sums: Sums, decision: Decision, scale: int) -> NDArray[np.float32]:
+        """Return the winning probability (*cells), in which `scale` stands for 1."""
+        if not self.logits:
+            return decision.confidence
+        if self.threshold is not None:
+            logit = (decision.confidence / np.float32(scale) - np.float32(0.5)) * np.float32(2 * LOGIT_RANGE)
+            sigmoid: NDArray[np.float32] = np.float32(scale) / (np.float32(1) + np.exp(-logit))
+            return sigmoid
+        total = np.zeros(decision.confidence.shape, np.float32)
+        for channel in sums:
+            total += np.exp((channel - decision.confidence) * np.float32(LOGIT_RANGE / scale))
+        share: NDArray[np.float32] = np.float32(scale) / total
+        return share
+
+    @property
+    def _threshold(self) -> float:
+        """The threshold on the scale of the sums."""
+        if self.threshold is None or not self.logits:
+            return self.threshold or 0.0
+        return 0.5 + log(self.threshold / (1 - self.threshold)) / (2 * LOGIT_RANGE)
 
 
 def head_of(card: Card) -> Head:
     """Return the rule that a card states."""
+    logits = card.averaged == "logits"
     if card.regions is not None:
         regions = tuple((region.channel, region.id) for region in card.regions)
-        return Head(card.output_channels, card.ids, card.threshold, regions)
+        return Head(card.output_channels, card.ids, card.threshold, regions, logits)
+    if logits:
+        return Head(card.output_channels, card.ids, logits=True)
     return Head(card.output_channels, card.ids, card.threshold if card.activation == "sigmoid" else None)

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segflow.io.source import Pixels
-from tiling import AxisMap, Box
+from tiling import AxisMap, Box, PlacedMap
 
 
 def to_model(
-    pixels: Pixels, read: Box, box: Box, maps: Sequence[AxisMap]
+    pixels: Pixels, read: Box, box: Box, maps: Sequence[AxisMap | PlacedMap]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Resample what was read onto the model's grid.
 
@@ -34,7 +34,7 @@ def to_model(
     return values, weight > 0
 
 
-def to_output(sums: NDArray[Any], held: Box, box: Box, maps: Sequence[AxisMap]) -> NDArray[np.float32]:
+def to_output(sums: NDArray[Any], held: Box, box: Box, maps: Sequence[AxisMap | PlacedMap]) -> NDArray[np.float32]:
     """Interpolate blended sums from the model's grid to the output's.
 
     No mask is needed: the triangle is symmetric, so every model cell that a valid output cell is made of was itself
@@ -50,7 +50,7 @@ def to_output(sums: NDArray[Any], held: Box, box: Box, maps: Sequence[AxisMap]) 
 
 
 def _weights(
-    valid: NDArray[np.bool_], held: Box, box: Box, maps: Sequence[AxisMap]
+    valid: NDArray[np.bool_], held: Box, box: Box, maps: Sequence[AxisMap | PlacedMap]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the weight of valid cells in each result, and what to divide by.
 
@@ -62,7 +62,9 @@ def _weights(
     return weight, np.where((lost == 0) | (weight == 0), np.float32(1), weight)
 
 
-def _apply(values: NDArray[np.float32], held: Box, box: Box, maps: Sequence[AxisMap]) -> NDArray[np.float32]:
+def _apply(
+    values: NDArray[np.float32], held: Box, box: Box, maps: Sequence[AxisMap | PlacedMap]
+) -> NDArray[np.float32]:
     for axis, axis_map in enumerate(maps):
         values = axis_map.apply(values, axis + 1, held.start[axis], box.start[axis], box.stop[axis])
     return values

@@ -9,6 +9,7 @@ from segflow.sweep.band import Band
 from segflow.sweep.resample import to_output
 from segflow.sweep.task import Task
 from tiling import Accumulator, Box, to_byte
+from tiling.decide import Sums
 
 
 class Sealer:
@@ -57,18 +58,35 @@ class Sealer:
         return labels, confidence, valid
 
     def _decide(self, box: Box) -> tuple[Box, NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]:
+        """Label a strip; what lies outside of the model's frame is surely of the first class."""
+        frame = self._task.layout.frame
+        if frame is None or frame.outer.contains(box):
+            return self._decide_inside(box)
+        labels = np.full(box.shape, self._task.head.ids[0], np.uint16)
+        confidence = np.full(box.shape, 255, np.uint8) if self._task.confidence else None
+        valid = self._band.masks.take(box.start[self._sweep], box.stop[self._sweep])
+        held = box.intersect(frame.outer)
+        if held is not None:
+            at = held.within(box)
+            _, labels[at], sure, _ = self._decide_inside(held)
+            if confidence is not None and sure is not None:
+                confidence[at] = sure
+        return box, labels, confidence, valid
+
+    def _decide_inside(self, box: Box) -> tuple[Box, NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]:
         task, sweep = self._task, self._sweep
-        valid = self._band.masks.take(box.start[sweep], box.stop[sweep])
+        whole = self._box.replace_axis(sweep, box.start[sweep], box.stop[sweep])
+        valid = self._band.masks.take(box.start[sweep], box.stop[sweep])[box.within(whole)]
         held = task.layout.model_box(box)
         low, high = held.start[sweep], held.stop[sweep]
         sums = self._sums.sums(low, high)
-        if task.layout.resampled:
-            decision = task.head.decide(to_output(sums, held, box, task.layout.maps), self._scale)
-        else:
-            decision = task.head.decide(sums, self._scale)
+        across = held.within(self._model_box.replace_axis(sweep, low, high))
+        sums = sums[(slice(None), *across)]
+        shown: Sums = to_output(sums, held, box, task.layout.maps) if task.layout.resampled else sums
+        decision = task.head.decide(shown, self._scale)
         decision.labels[~valid] = task.nodata
         if not task.confidence:
             return box, decision.labels, None, valid
-        confidence = to_byte(decision.confidence, self._scale)
+        confidence = to_byte(task.head.confidence(shown, decision, self._scale), self._scale)
         confidence[~valid] = 0
         return box, decision.labels, confidence, valid
