@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.engine import Engine
 from pipelines.layout import layout_of
-from pipelines.memory import allowance
 from pipelines.plan import ReferencePlan, ScenePlan
-from segflow.errors import InputError, PlanError, RecipeError
-from segflow.io.discover import Scene, discover, output_names, reference_for
-from segflow.io.opening import Spec, compare_places, open_source, window_of
-from segflow.io.raster import RasterSpec
+from segflow.errors import PlanError, RecipeError
+from segflow.io.discover import Scene, output_names, reference_for
+from segflow.io.opening import open_source, window_of
+from segflow.io.orientation import orientation_of
+from segflow.io.prepared import PreparedVolume, frame_of, prepared
+from segflow.io.scene_files import open_reference, reference_spec_of, require_channels, scenes_in, spec_of
 from segflow.io.source import Source
 from segflow.io.volume import VolumeSpec
+from segflow.memory import allowance, shown
 from segflow.metrics import require_known_ids
 from segflow.models.card import Card
-from segflow.normalise import standardiser_of
-from segflow.patches import lattice_of, model_shape
+from segflow.normalise import AS_IT_IS, standardiser_of
+from segflow.patches import lattice_of, model_shape, patch_of
 from segflow.recipe import Recipe, References
 from segflow.sweep import Task, head_of
 from tiling import Box, Demand, Layout, Network, demand, scale_of
@@ -56,17 +58,7 @@ def find_scenes(recipe: Recipe, card: Card, limit: int | None = None) -> list[Na
         InputError: nothing is there.
         RecipeError: two scenes would have one name.
     """
-    inputs = recipe.inputs
-    if inputs.channels is not None:
-        missing = [name for name in card.channels if name not in inputs.channels]
-        if missing or len(inputs.channels) != len(card.channels):
-            raise RecipeError(
-                f"inputs.channels has {', '.join(inputs.channels)}",
-                f"the model's channels: {', '.join(card.channels)}",
-                "give each of them one pattern",
-            )
-        inputs = inputs.model_copy(update={"channels": {name: inputs.channels[name] for name in card.channels}})
-    scenes = discover(inputs, recipe.kind, recipe.resolve)
+    scenes = scenes_in(recipe, card)
     names = output_names(scenes, recipe.outputs.name)
     for name in names:
         if len(name.encode()) > _LONGEST_NAME:
@@ -90,17 +82,20 @@ def plan_scene(
         InputError, RecipeError, PlanError: it cannot be run as asked for.
     """
     card = engine.model.card
-    spec = _spec_of(recipe, item.scene, card, scratch)
+    spec = spec_of(recipe, item.scene, card, None if scratch is None else str(scratch))
     source = open_source(spec)
     try:
-        _require_channels(source, card, recipe)
+        require_channels(source, card, recipe)
         region = _region(recipe, source, selection)
-        layout = _layout(recipe, source, engine, region)
+        seen = _prepared(recipe, source, engine)
+        if seen is not None and isinstance(spec, VolumeSpec):
+            spec = replace(spec, settled=seen.settled)
+        layout = _layout(recipe, source, engine, region, seen)
         reference, notices = _reference(recipe, item.scene, source, card, scratch)
         task = Task(
             layout=layout,
             head=head_of(card),
-            standardise=standardiser_of(card.normalisation, source.channels, source),
+            standardise=standardiser_of(card.normalisation, source.channels, source) if seen is None else AS_IT_IS,
             padding=card.padding,
             store=recipe.tiling.accumulator,
             confidence=recipe.outputs.confidence,
@@ -111,10 +106,9 @@ def plan_scene(
             scene=item.name,
             inputs=item.scene.paths,
             spec=spec,
-            identity=source.identity(),
+            identity=(seen or source).identity(),
             grid=source.grid,
             model=engine.model.absolute(),
-
             weights_sha256=engine.weights_sha256,
             task=task,
             forward=engine.settings,
@@ -142,39 +136,6 @@ def _part_of(region: Box, source: Source) -> tuple[str, ...]:
     )
 
 
-def _spec_of(recipe: Recipe, scene: Scene, card: Card, scratch: Path | None) -> Spec:
-    inputs = recipe.inputs
-    if recipe.kind == "raster":
-        if len(scene.paths) != 1:
-            raise RecipeError(
-                f"{scene.stem} consists of {len(scene.paths)} files", "one file a raster", "stack the bands in a VRT"
-            )
-        aoi = None if inputs.aoi is None else str(recipe.resolve(inputs.aoi))
-        return RasterSpec(scene.paths[0], inputs.bands or card.bands, inputs.nodata, inputs.collar, aoi)
-    resample_to = None
-    if inputs.resample_to is not None:
-        if inputs.channels is None or inputs.resample_to not in inputs.channels:
-            raise RecipeError(
-                f"inputs.resample_to is {inputs.resample_to}",
-                f"one of the channels: {', '.join(inputs.channels or ()) or 'none are named'}",
-                "name a key of inputs.channels",
-            )
-        resample_to = card.channels.index(inputs.resample_to)
-    paths = scene.paths if len(scene.paths) > 1 else scene.paths[0]
-    return VolumeSpec(paths, card.orientation, resample_to, None if scratch is None else str(scratch))
-
-
-def _require_channels(source: Source, card: Card, recipe: Recipe) -> None:
-    if source.channels == len(card.channels):
-        return
-    what, key = ("bands", "inputs.bands") if recipe.kind == "raster" else ("channels", "inputs.channels")
-    raise InputError(
-        f"{source.name} gives {source.channels} {what}",
-        f"{len(card.channels)}: {', '.join(card.channels)}, as {card.name} was trained",
-        f"choose them with {key}, or another model",
-    )
-
-
 def _region(recipe: Recipe, source: Source, selection: Selection) -> Box:
     whole = Box.whole(source.grid.shape)
     if selection.window is None and selection.bbox is None:
@@ -186,11 +147,45 @@ def _region(recipe: Recipe, source: Source, selection: Selection) -> Box:
     return window_of(source.grid, selection.window, selection.bbox)
 
 
-def _layout(recipe: Recipe, source: Source, engine: Engine, region: Box) -> Layout:
+def _prepared(recipe: Recipe, source: Source, engine: Engine) -> PreparedVolume | None:
+    """Return the volume as a model sees it that has volumes prepared as a whole.
+
+    Raises:
+        RecipeError: the recipe overrides what such a model takes from its preparation.
+        PlanError: there is not the memory to prepare it.
+    """
+    card, choice = engine.model.card, recipe.model
+    if card.preparation is None:
+        return None
+    if choice is not None and (choice.normalisation is not None or choice.scale != 1.0):
+        raise RecipeError(
+            f"model.{'scale' if choice.normalisation is None else 'normalisation'} is set, but {card.name} has volumes "
+            "prepared as a whole",
+            "what its card's preparation says",
+            "remove it from the recipe",
+        )
+    seen = prepared(source, card, patch_of(card, recipe.tiling))
+    if seen is None:
+        return None
+    need, allowed = (
+        engine.base_bytes + seen.settled.bytes_while_made,
+        allowance(recipe.compute.memory, engine.base_bytes),
+    )
+    if need > allowed:
+        raise PlanError(
+            f"{source.name} needs {shown(need)} while it is cropped and resampled as a whole",
+            f"at most {shown(allowed)}",
+            "raise compute.memory, or cut the volume",
+        )
+    return seen
+
+
+def _layout(recipe: Recipe, source: Source, engine: Engine, region: Box, seen: PreparedVolume | None) -> Layout:
     if recipe.model is None:
         raise RecipeError("the recipe has no model", "model.weights", "add it")
     card = engine.model.card
-    lattice = lattice_of(model_shape(source.grid, card, recipe.model.scale), card, recipe.tiling)
+    shape = model_shape(source.grid, card, recipe.model.scale) if seen is None else seen.settled.padded
+    lattice = lattice_of(shape, card, recipe.tiling)
     try:
         scale_of(recipe.tiling.accumulator, lattice.most)
     except ValueError as error:
@@ -199,16 +194,18 @@ def _layout(recipe: Recipe, source: Source, engine: Engine, region: Box) -> Layo
             "sums whose roundings stay under a thousandth",
             "set tiling.accumulator: int32, or lower tiling.overlap",
         ) from error
-    return layout_of(
+    frame = frame_of(seen)
+    layout = layout_of(
         lattice,
         source.grid.shape,
         region,
         source.sweep_axis,
         recipe.tiling.block,
         recipe.compute.workers,
-        lambda layout: _demand(layout, source, engine, recipe),
+        lambda layout: _demand(replace(layout, frame=frame), source, engine, recipe),
         allowance(recipe.compute.memory, engine.base_bytes),
     )
+    return replace(layout, frame=frame)
 
 
 def _demand(layout: Layout, source: Source, engine: Engine, recipe: Recipe) -> Demand:
@@ -225,20 +222,11 @@ def _reference(
         return None, ()
     wanted: References = recipe.references
     path = reference_for(scene, wanted, recipe.resolve)
-    spec: Spec
-    if recipe.kind == "raster":
-        spec = RasterSpec(path, (1,))
-    else:
-        spec = VolumeSpec(path, card.orientation, None, None if scratch is None else str(scratch))
-    reference = open_source(spec)
+    spec = reference_spec_of(recipe, path, card, None if scratch is None else str(scratch))
+    if isinstance(spec, VolumeSpec):
+        spec = replace(spec, orientation=orientation_of(source.grid.matrix, card.orientation))
+    reference, notice = open_reference(spec, source)
     try:
-        if reference.channels != 1:
-            raise InputError(
-                f"the reference {path} has {reference.channels} channels",
-                "a label map: one channel of ids",
-                "name the label map itself, or split it",
-            )
-        notice = compare_places(source, reference)
         region = None
         if wanted.region is not None:
             region = window_of(source.grid, wanted.region, None)
