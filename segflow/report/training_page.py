@@ -74,15 +74,15 @@ def _lead(report: TrainingReport) -> str:
     network = f"<b>{escape(card.architecture)}</b>"
     shape = [f"{name} {value}" for name, value in card.arguments.items() if name in ("width", "depth", "encoder_name")]
     network += f" ({escape(', '.join(shape))})" if shape else ""
-    if isinstance(told.get("parameters"), int):
-        network += f" of {told['parameters']:,} parameters"
+    if told.get("parameters"):
+        network += f" of {escape(_count(told['parameters']))} parameters"
     said = [f"{network}, from {escape(', '.join(card.channels))} to {_plural(len(card.classes), 'class', 'classes')}"]
-    trained = f"Trained on {_plural(len(told['scenes']), 'scene')}" if _listed(told.get("scenes")) else "Trained"
+    scenes = told.get("scenes")
+    trained = f"Trained on {escape(_scenes(scenes))}" if scenes else "Trained"
     if report.points:
         trained += f" for {_plural(report.points[-1].step, 'step')}"
-    patch = " × ".join(str(n) for n in told.get("patch") or card.patch)
-    if isinstance(told.get("batch"), int):
-        trained += f" of {told['batch']} patches of {patch}"
+    if told.get("batch"):
+        trained += f" of {escape(_count(told['batch']))} patches"
     if report.points:
         trained += f" in {numbers.seconds(report.points[-1].seconds)}"
     said.append(trained)
@@ -92,8 +92,12 @@ def _lead(report: TrainingReport) -> str:
     return f'<p class="lead">{". ".join(said)}.</p>{purpose}'
 
 
-def _listed(value: object) -> bool:
-    return isinstance(value, list | tuple) and bool(value)
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _scenes(value: object) -> str:
+    return _plural(len(value), "scene") if isinstance(value, list | tuple) else str(value)
 
 
 def _plural(count: int, one: str, many: str | None = None) -> str:
