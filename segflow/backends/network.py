@@ -118,6 +118,9 @@ def _require_fitting(network: nn.Module, card: Card, patch: tuple[int, ...]) -> 
 def _small(patch: tuple[int, ...], stride: int, network: nn.Module) -> tuple[int, ...]:
     if getattr(network, "fixed_patch", None) is not None:
         return patch
+    trial: tuple[int, ...] | None = getattr(network, "trial_patch", None)
+    if trial is not None:
+        return tuple(min(n, m) for n, m in zip(patch, trial, strict=True))
     return tuple(min(n, -(-_TRIAL[len(patch)] // stride) * stride) for n in patch)
 
 

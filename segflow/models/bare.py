@@ -17,19 +17,24 @@ _LOG = logging.getLogger(__name__)
 _PATCH = {2: 512, 3: 96}
 
 
-def bare_card(found: Described, choice: ModelChoice, kind: Kind | None, graph: bool) -> Card:
+def bare_card(found: Described, choice: ModelChoice, kind: Kind | None) -> Card:
     """Make a card.
 
     Args:
         found: what the file says.
         choice: what the recipe says; it must name the classes.
         kind: the recipe's.
-        graph: whether the file holds the network itself, so that no architecture needs to be named.
 
     Raises:
         ModelError: something is not said, or contradicts the file.
     """
-    _require(found, choice, graph)
+    _require(found, choice)
+    if kind is not None and found.kind not in (None, kind):
+        raise ModelError(
+            f"{found.path.name} segments a {found.kind}, as its shapes say",
+            f"a model for a {kind}, as the recipe's kind says",
+            "correct kind, or take another model",
+        )
     arguments = dict(choice.arguments)
     if kind is None:
         kind = found.kind or ("volume" if arguments.get("dimensions") == 3 else "raster")
@@ -37,9 +42,9 @@ def bare_card(found: Described, choice: ModelChoice, kind: Kind | None, graph: b
     channels = _channels(found, choice, kind)
     classes = choice.classes or ()
     outputs = found.outputs or int(arguments.get("out_channels", len(classes)))
-    if not graph:
+    if not found.graph:
         arguments = {"in_channels": len(channels), "out_channels": outputs, "dimensions": axes, **arguments}
-    stride = choice.stride or found.stride or (1 if graph else _stride(str(choice.architecture), arguments))
+    stride = choice.stride or found.stride or (1 if found.graph else _stride(str(choice.architecture), arguments))
     patch = found.patch or found.wished_patch or (_PATCH[axes],) * axes
     if found.patch is None:
         patch = tuple(max(round(n / stride), 1) * stride for n in patch)
@@ -79,10 +84,10 @@ def checked(values: dict[str, Any], what: str) -> Card:
         raise ModelError(f"{what}: {error}", "values that a card takes", "correct the recipe's model") from error
 
 
-def _require(found: Described, choice: ModelChoice, graph: bool) -> None:
+def _require(found: Described, choice: ModelChoice) -> None:
     path = found.path
     card = f"there is no model card {path.with_suffix('.yaml').name} beside {path}"
-    if not graph and not found.needs_trust and choice.architecture is None:
+    if not found.graph and choice.architecture is None:
         raise ModelError(
             f"{card}, and it holds weights only",
             "a card, or model.architecture, model.arguments and model.classes in the recipe",

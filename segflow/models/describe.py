@@ -39,6 +39,7 @@ class Described:
         threshold: for sigmoid channels.
         architecture: name of the network, where the file holds weights only and says which.
         arguments: of the architecture.
+        graph: whether the file holds the network itself, so that no architecture is asked for.
         needs_trust: whether it cannot be loaded without `--trust`.
         card: the card beside it (or, for nnU-Net, made of its plans), which says the rest.
         notes: what was read and where, a sentence each.
@@ -61,6 +62,7 @@ class Described:
     threshold: float | None = None
     architecture: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    graph: bool = False
     needs_trust: bool = False
     card: Card | None = None
     notes: tuple[str, ...] = ()
@@ -121,6 +123,7 @@ def _with_card(found: Described, card: Card, path: Path) -> Described:
         threshold=card.threshold,
         architecture=card.architecture or None,
         arguments=card.arguments,
+        graph=found.graph,
         needs_trust=found.needs_trust,
         card=card,
         notes=(*found.notes, f"the rest is from the card {path.name}"),

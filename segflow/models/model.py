@@ -217,7 +217,7 @@ def _from_file(path: Path, choice: ModelChoice, kind: Kind | None) -> Member:
     if found.needs_trust and not choice.trust:
         row.reader().network(place, found.card or _NO_CARD, False)  # says what it would run, and refuses
     if found.card is None:
-        return Member(bare_card(found, choice, kind, row.graph), place)
+        return Member(bare_card(found, choice, kind), place)
     card = found.card
     if found.patch is not None and card.patch != found.patch:
         stride = 1 if any(n % card.stride for n in found.patch) else card.stride

@@ -29,9 +29,19 @@ def describe(path: Path, trust: bool) -> Described:
 
     holder = read_pickle(path, trust)
     if isinstance(holder, torch.nn.Module):
+        holder = _plain(holder, path)
         kind = kind_of(tuple(value.shape) for value in holder.state_dict().values())
         note = f"a pickled {type(holder).__name__}, which brings its own code"
-        return Described("checkpoint", path, kind=kind, needs_trust=True, notes=(note,))
+        stride = getattr(holder, "stride", None)
+        return Described(
+            "checkpoint",
+            path,
+            kind=kind,
+            stride=stride if isinstance(stride, int) else None,
+            graph=True,
+            needs_trust=True,
+            notes=(note,),
+        )
     state, entry = inner_state(holder, path)
     kind = kind_of(tuple(value.shape) for value in state.values())
     where = f" under {entry}" if entry else ""

@@ -36,7 +36,7 @@ def describe(path: Path, trust: bool) -> Described:
     """
     if not trust:
         note = "a torch.export program; it is read with --trust only, since reading it unpickles Python objects"
-        return Described("export", path, needs_trust=True, notes=(note,))
+        return Described("export", path, graph=True, needs_trust=True, notes=(note,))
     inward, outward = _shapes(_load(path), path)
     patch = _fixed(inward)
     outputs = outward[1] if len(outward) == len(inward) else None
@@ -49,6 +49,7 @@ def describe(path: Path, trust: bool) -> Described:
         patch=patch,
         batch=inward[0],
         wished_patch=patch,
+        graph=True,
         needs_trust=True,
         notes=(f"input {_shown(inward)}, output {_shown(outward)}",),
     )

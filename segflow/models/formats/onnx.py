@@ -66,6 +66,7 @@ def describe(path: Path, trust: bool) -> Described:
         wished_patch=header.patch or (None if advice.patch is None else (advice.patch,) * axes),
         overlap=advice.overlap,
         threshold=advice.threshold,
+        graph=True,
         notes=tuple(notes),
     )
 

@@ -46,14 +46,16 @@ def describe(path: Path, trust: bool) -> Described:
     """Tell rasters from volumes by the weights' ranks; channels by trying those of the first convolution on zeros."""
     complaints = suspicious(path)
     if complaints and not trust:
-        return Described("torchscript", path, needs_trust=True, notes=(f"not read: it uses {', '.join(complaints)}",))
+        return Described(
+            "torchscript", path, graph=True, needs_trust=True, notes=(f"not read: it uses {', '.join(complaints)}",)
+        )
     module = _load(path)
     kind = kind_of(tuple(value.shape) for value in module.state_dict().values())
     first = next((value for value in module.parameters() if value.ndim in (4, 5)), None)
     tried = None if first is None else _try(module, int(first.shape[1]), first.ndim - 2)
     if tried is None:
         note = "a TorchScript program; its channels and sizes cannot be read"
-        return Described("torchscript", path, kind=kind, needs_trust=bool(complaints), notes=(note,))
+        return Described("torchscript", path, kind=kind, graph=True, needs_trust=bool(complaints), notes=(note,))
     channels, outputs, shape = tried
     note = f"a TorchScript program, tried on zeros of shape {list(shape)}"
     return Described(
@@ -62,6 +64,7 @@ def describe(path: Path, trust: bool) -> Described:
         kind=kind,
         channels=channels,
         outputs=outputs,
+        graph=True,
         needs_trust=bool(complaints),
         notes=(note,),
     )
