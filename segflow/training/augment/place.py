@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,10 +102,15 @@ def draw_displacement(
     axes = len(patch)
     weights = [_spline(n, spacing) for n in patch]
     points = rng.normal(0.0, deviation / _SPLINE_POWER ** (axes / 2), (axes, *(w.shape[1] for w in weights)))
-    field = points.clip(-_FOLD * spacing, _FOLD * spacing)
+    return spread(points.clip(-_FOLD * spacing, _FOLD * spacing), weights)
+
+
+def spread(points: NDArray[Any], weights: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Spread points (channel, *points) over cells (channel, *cells), by weights (cell, point) on each axis."""
+    field = torch.from_numpy(points.astype(np.float32))
     for axis, weight in enumerate(weights, 1):
-        field = np.moveaxis(np.tensordot(weight, field, (1, axis)), 0, axis)
-    return np.ascontiguousarray(field, np.float32)
+        field = torch.tensordot(torch.from_numpy(weight.astype(np.float32)), field, ([1], [axis])).movedim(0, axis)
+    return field.contiguous().numpy()
 
 
 def resample(window: Window, warp: Warp, fill: NDArray[np.float32]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
@@ -125,24 +131,22 @@ def resample(window: Window, warp: Warp, fill: NDArray[np.float32]) -> tuple[Ten
     if not window.valid.all():
         image = np.where(window.valid, image, fill.reshape(-1, *(1,) * window.valid.ndim))
     # One number tells both: -1 is not valid, 0 is ignored, from 1 on it is a class.
-    code = np.where(window.valid, window.labels - IGNORED, -1).astype(np.float32)
-    both = _cut(image, code, window, warp) if warp.exact else _lay(image, code, window, warp)
-    values, found = both
+    code = np.where(window.valid, window.labels - IGNORED, -1).astype(np.int16)
+    values, found = (_cut if warp.exact else _lay)(image, code, window, warp)
     labels = np.where(found > 0, found + IGNORED, IGNORED).astype(np.int64)
     return values, torch.from_numpy(found >= 0), labels
 
 
 def _cut(
-    image: NDArray[np.float32], code: NDArray[np.float32], window: Window, warp: Warp
-) -> tuple[Tensor, NDArray[np.float32]]:
+    image: NDArray[np.float32], code: NDArray[np.int16], window: Window, warp: Warp
+) -> tuple[Tensor, NDArray[np.int16]]:
     """Take whole cells, mirrored and turned as the map says."""
     source = np.abs(warp.matrix).argmax(axis=0)  # the scene's axis of each of the patch's
     for axis, size in enumerate(code.shape):
         own = int(np.flatnonzero(source == axis)[0])
         length = warp.patch[own]
         start = round(window.centre[axis] - window.box.start[axis] - length / 2)
-        places = np.arange(start, start + length) % (2 * size)
-        places = np.where(places < size, places, 2 * size - 1 - places)
+        places = _mirrored(np.arange(start, start + length, dtype=np.int32), size)
         if warp.matrix[axis, own] < 0:
             places = places[::-1]
         image, code = image.take(places, axis + 1), code.take(places, axis)
@@ -151,45 +155,54 @@ def _cut(
 
 
 def _lay(
-    image: NDArray[np.float32], code: NDArray[np.float32], window: Window, warp: Warp
-) -> tuple[Tensor, NDArray[np.float32]]:
+    image: NDArray[np.float32], code: NDArray[np.int16], window: Window, warp: Warp
+) -> tuple[Tensor, NDArray[np.int16]]:
     """Interpolate."""
     axes = code.ndim
-    values, codes = torch.from_numpy(image)[None], torch.from_numpy(code)[None, None]
+    values = torch.from_numpy(image)[None]
     offset, matrix = np.asarray(window.centre) - np.asarray(window.box.start), warp.matrix
     step = np.sqrt((matrix**2).sum(axis=1))  # cells of the scene from one of the patch to the next
     factor = tuple(min(max(int(s + 0.25), 1), n) for s, n in zip(step, code.shape, strict=True))
     if max(factor) > 1:
         values = (functional.avg_pool2d if axes == 2 else functional.avg_pool3d)(values, factor)
-        middles = [slice(f // 2, n * f, f) for f, n in zip(factor, values.shape[2:], strict=True)]
-        codes = codes[(slice(None), slice(None), *middles)]
+        code = code[tuple(slice(f // 2, n * f, f) for f, n in zip(factor, values.shape[2:], strict=True))]
         offset, matrix = offset / factor, matrix / np.asarray(factor)[:, None]
+    inner = replace(warp, matrix=matrix)
     size = np.asarray(values.shape[2:])
-    grid = _grid(replace(warp, matrix=matrix), offset, size)
-    reach = replace(warp, matrix=matrix).reach
+    inside = bool(((offset - inner.reach >= 0) & (offset + inner.reach <= size)).all())
+    grid = np.empty((*warp.patch, axes), np.float32)
+    flat = np.zeros(warp.patch, np.int32)
+    for axis, place in enumerate(_places(inner, offset)):
+        length = int(size[axis])
+        grid[..., axes - 1 - axis] = place * np.float32(2 / length) - np.float32(1)
+        cell = np.floor(place).astype(np.int32)
+        flat = flat * length + (np.clip(cell, 0, length - 1) if inside else _mirrored(cell, length))
     # Clamping to the border is quicker than mirroring, and the same where nothing lies beyond it.
-    beyond = "border" if bool(((offset - reach >= 0) & (offset + reach <= size)).all()) else "reflection"
-    laid = functional.grid_sample(values, grid, "bilinear", beyond, align_corners=False)[0]
-    nearest = functional.grid_sample(codes, grid, "nearest", beyond, align_corners=False)[0, 0]
-    return laid, nearest.numpy()
+    beyond = "border" if inside else "reflection"
+    laid = functional.grid_sample(values, torch.from_numpy(grid)[None], "bilinear", beyond, align_corners=False)[0]
+    return laid, np.ascontiguousarray(code).reshape(-1).take(flat)
 
 
-def _grid(warp: Warp, offset: NDArray[np.float64], size: NDArray[np.int64]) -> Tensor:
-    """Return places (1, *patch, axis) float32 from -1 to 1 over the outer edges of cells, last axis first."""
+def _places(warp: Warp, offset: NDArray[np.float64]) -> Iterator[NDArray[np.float32]]:
+    """Yield, for each axis of the scene, where the patch's cells lie on it: (*patch) float32, in cells."""
     axes = len(warp.patch)
-    offsets: list[NDArray[Any]] = []
+    lines: list[NDArray[np.float32]] = []
     for axis, length in enumerate(warp.patch):
         shape = [1] * axes
         shape[axis] = length
         line = (np.arange(length, dtype=np.float32) - np.float32((length - 1) / 2)).reshape(shape)
-        offsets.append(line if warp.moved is None else line + warp.moved[axis])
-    grid = np.empty((*warp.patch, axes), np.float32)
+        lines.append(line if warp.moved is None else line + warp.moved[axis])
     for axis in range(axes):
-        place: NDArray[Any] = np.asarray(2 * offset[axis] / size[axis] - 1, np.float32)
+        place = np.full((1,) * axes, offset[axis], np.float32)
         for own in range(axes):
-            place = place + np.float32(2 * warp.matrix[axis, own] / size[axis]) * offsets[own]
-        grid[..., axes - 1 - axis] = place
-    return torch.from_numpy(grid)[None]
+            place = place + np.float32(warp.matrix[axis, own]) * lines[own]
+        yield place
+
+
+def _mirrored(cell: NDArray[np.int32], length: int) -> NDArray[np.int32]:
+    """Return indices that go to and fro within 0 .. length - 1, the cells at the ends twice."""
+    around = cell % (2 * length)
+    return np.where(around < length, around, 2 * length - 1 - around)
 
 
 def _spline(length: int, spacing: float) -> NDArray[np.float64]:

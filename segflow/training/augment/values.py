@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from torch.nn import functional
 
 from segflow.errors import ModelError
 from segflow.recipe import Augment
+from segflow.training.augment.place import spread
 from segflow.training.sampling import IGNORED, Statistics
 
 _KNOTS = 8
@@ -51,35 +53,34 @@ def change_values(
 
     Args:
         values: (channel, *patch) float32, raw.
-        valid: (*patch) bool; other cells become 0, which is the mean, and are 0 to all that looks around.
+        valid: (*patch) bool; other cells become 0, which is the mean, and are the mean to a blur.
         statistics: of the scene. They follow a change of contrast, as they would for a whole scene of that contrast.
         augment: what may be changed.
         rng: decides all.
         sigma: by which it is blurred (see `draw_blur`).
     """
-    mean, deviation = torch.from_numpy(statistics.mean.copy()), torch.from_numpy(statistics.deviation.copy())
+    mean, deviation = statistics.mean, statistics.deviation
+    raw = values.numpy()
     if augment.contrast_curve:
-        values, mean, deviation = _change_contrast(values, statistics, rng)
+        raw, mean, deviation = _change_contrast(raw, statistics, rng)
     if augment.bias_field:
-        values = values * _bias_fields(tuple(values.shape), augment.bias_field, rng)
-    wide = (-1, *(1,) * (values.ndim - 1))
-    values = (values - mean.view(wide)) / deviation.view(wide)
-    hidden = not bool(valid.all())
+        raw = raw * _bias_fields(raw.shape, augment.bias_field, rng)
+    # What is linear in the bands is put together and done at once; a blur comes to the same before or after it.
+    matrix, offset = np.diag(1 / deviation.astype(np.float64)), -mean.astype(np.float64) / deviation
+    for change, shift in _band_changes(len(raw), augment, rng):
+        matrix, offset = change @ matrix, change @ offset + shift
+    hidden = not bool(valid.numpy().all())
     if hidden:
-        values = torch.where(valid, values, torch.zeros(()))
-    if augment.colour:
-        values = _change_colour(values, augment.colour, rng)
-    if augment.band_noise:
-        values = _each_band(values, augment.band_noise, rng)
+        raw = np.where(valid.numpy(), raw, mean.reshape(-1, *(1,) * valid.ndim))
     if sigma:
-        values = torch.from_numpy(blur(values.numpy(), sigma))
+        raw = blur(raw, sigma)
+    column, factors = torch.from_numpy(offset.astype(np.float32))[:, None], torch.from_numpy(matrix.astype(np.float32))
+    result = torch.addmm(column, factors, torch.from_numpy(raw).reshape(len(raw), -1)).reshape(raw.shape)
     if augment.noise and rng.random() < augment.noise_chance:
-        values = _add_noise(values, augment.noise, rng)
-    if augment.intensity:
-        values = values * float(np.exp(rng.normal(0.0, augment.intensity))) + float(rng.normal(0.0, augment.intensity))
-    if augment.drop_band and len(values) > 1 and rng.random() < augment.drop_band:
-        values[int(rng.integers(len(values)))] = 0.0
-    return torch.where(valid, values, torch.zeros(())) if hidden else values
+        result = _add_noise(result, augment.noise, rng)
+    if augment.drop_band and len(result) > 1 and rng.random() < augment.drop_band:
+        result[int(rng.integers(len(result)))] = 0.0
+    return result.masked_fill_(~valid, 0.0) if hidden else result
 
 
 def blur(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -90,44 +91,44 @@ def blur(values: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     return result
 
 
-def _change_colour(values: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    """Change saturation half the time (of three bands), and gain and offset, of all bands and a little of each."""
-    wide = (-1, *(1,) * (values.ndim - 1))
-    count = values.shape[0]
-    if count == 3 and rng.random() < 0.5:
-        grey = values.mean(0, keepdim=True)
-        values = grey + (values - grey) * float(rng.uniform(1 - 0.5 * strength, 1 + 0.5 * strength))
-    gain = np.exp(strength * (rng.normal(0.0, 0.15) + rng.normal(0.0, 0.05, count))).astype(np.float32)
-    shift = (strength * (rng.normal(0.0, 0.2) + rng.normal(0.0, 0.08, count))).astype(np.float32)
-    return values * torch.from_numpy(gain).view(wide) + torch.from_numpy(shift).view(wide)
+def _band_changes(
+    count: int, augment: Augment, rng: np.random.Generator
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield matrices (band, band) and offsets (band), to be applied one after another to normalised values."""
+    if augment.colour:
+        strength = augment.colour
+        if count == 3 and rng.random() < 0.5:
+            saturation = rng.uniform(1 - 0.5 * strength, 1 + 0.5 * strength)
+            yield saturation * np.eye(3) + (1 - saturation) * np.full((3, 3), 1 / 3), np.zeros(3)
+        gain = np.exp(strength * (rng.normal(0.0, 0.15) + rng.normal(0.0, 0.05, count)))
+        yield np.diag(gain), strength * (rng.normal(0.0, 0.2) + rng.normal(0.0, 0.08, count))
+    if augment.band_noise:
+        gain = np.exp(rng.normal(0.0, augment.band_noise, count))
+        yield np.diag(gain), rng.normal(0.0, augment.band_noise, count)
+    if augment.intensity:
+        yield np.eye(count) * np.exp(rng.normal(0.0, augment.intensity)), rng.normal(0.0, augment.intensity, 1)
 
 
-def _each_band(values: Tensor, deviation: float, rng: np.random.Generator) -> Tensor:
-    wide = (-1, *(1,) * (values.ndim - 1))
-    gain = np.exp(rng.normal(0.0, deviation, len(values))).astype(np.float32)
-    shift = rng.normal(0.0, deviation, len(values)).astype(np.float32)
-    return values * torch.from_numpy(gain).view(wide) + torch.from_numpy(shift).view(wide)
-
-
-def _change_contrast(values: Tensor, statistics: Statistics, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def _change_contrast(
+    values: NDArray[np.float32], statistics: Statistics, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Put a random curve through each channel's values, and let the statistics follow.
 
     The curve runs from 0, or the smallest of values where those are less than 0, to about the largest.
     """
-    changed: list[Tensor] = []
-    means: list[float] = []
-    deviations: list[float] = []
-    for raw, known in zip(values, statistics.sample, strict=True):
-        low = min(float(np.quantile(known, 0.005)), 0.0)
-        span = max(float(np.quantile(known, 0.995)) - low, 1e-6)
-        heights = _curve(rng)
+    changed = np.empty_like(values)
+    means = np.empty(len(values), np.float32)
+    deviations = np.empty(len(values), np.float32)
+    for channel, known in enumerate(statistics.sample):
         # A tighter brain mask leaves out the darkest cells, and with them moves mean and deviation.
-        darkest = np.quantile(known, float(rng.uniform(0.0, 0.35)))
-        seen = _through((torch.from_numpy(known[known >= darkest]) - low) / span, heights).double()
-        means.append(float(seen.mean()))
-        deviations.append(max(float(seen.std(unbiased=False)), 1e-3))
-        changed.append(_through((raw - low) / span, heights))
-    return torch.stack(changed), torch.tensor(means), torch.tensor(deviations)
+        low, high, darkest = np.quantile(known, (0.005, 0.995, rng.uniform(0.0, 0.35)))
+        low = min(low, 0.0)
+        span = max(high - low, 1e-6)
+        heights = _curve(rng)
+        seen = _through((known[known >= darkest] - np.float32(low)) / np.float32(span), heights).astype(np.float64)
+        means[channel], deviations[channel] = seen.mean(), max(seen.std(), 1e-3)
+        changed[channel] = _through((values[channel] - np.float32(low)) / np.float32(span), heights)
+    return changed, means, deviations
 
 
 def _curve(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -139,22 +140,28 @@ def _curve(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.concatenate(([0.0], np.cumsum(steps) / steps.sum()))
 
 
-def _through(x: Tensor, heights: NDArray[np.float64]) -> Tensor:
+def _through(x: NDArray[np.float32], heights: NDArray[np.float64]) -> NDArray[np.float32]:
     """Put values through the broken line of nine heights; below 0 it is flat, beyond 1 it goes straight on."""
-    place = (x * _KNOTS).clamp_min(0.0)
-    piece = place.clamp_max(_KNOTS - 1).long()
-    base = torch.from_numpy(heights[:-1].astype(np.float32))
-    slope = torch.from_numpy(np.diff(heights).astype(np.float32))
-    return base[piece] + slope[piece] * (place - piece)
+    place = np.maximum(x * np.float32(_KNOTS), np.float32(0))
+    piece = np.minimum(place, np.float32(_KNOTS - 1)).astype(np.int32)
+    base, slope = heights[:-1].astype(np.float32), np.diff(heights).astype(np.float32)
+    place -= piece
+    result: NDArray[np.float32] = slope.take(piece)
+    result *= place
+    result += base.take(piece)
+    return result
 
 
-def _bias_fields(shape: tuple[int, ...], largest: float, rng: np.random.Generator) -> Tensor:
-    """Return a smooth field about 1 for each channel; the deviation of its logarithm is drawn, too."""
+def _bias_fields(shape: tuple[int, ...], largest: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return a smooth field about 1 for each channel; the deviation of its logarithm is drawn, too.
+
+    Normal numbers on a grid of 3 cells an axis, from edge to edge, with straight lines between them.
+    """
     channels, *cells = shape
     amounts = rng.uniform(0.0, largest, (channels, *(1,) * len(cells)))
-    coarse = (amounts * rng.normal(size=(channels, *(3,) * len(cells)))).astype(np.float32)
-    mode = "bilinear" if len(cells) == 2 else "trilinear"
-    return functional.interpolate(torch.from_numpy(coarse)[None], size=cells, mode=mode, align_corners=True)[0].exp()
+    field = (amounts * rng.normal(size=(channels, *(3,) * len(cells)))).astype(np.float32)
+    apart = [np.abs(np.linspace(0, 2, length)[:, None] - np.arange(3)) for length in cells]
+    return np.exp(spread(field, [np.maximum(1 - distance, 0) for distance in apart]))
 
 
 def _add_noise(values: Tensor, largest: float, rng: np.random.Generator) -> Tensor:

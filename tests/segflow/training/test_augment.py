@@ -280,13 +280,12 @@ def test_a_thin_gap_closes_under_blur_and_ignored_cells_stay_ignored() -> None:
     assert (soft[:, :, 0] == -1).all()
 
 
-FLAT = Statistics(np.zeros(3, np.float32), np.ones(3, np.float32), np.ones((3, 50), np.float32))
-
-
 def changed(augment: Augment, seed: int = 0, values: torch.Tensor | None = None) -> torch.Tensor:
     given_values = torch.rand(3, 9, 9, generator=torch.Generator().manual_seed(1)) if values is None else values
     valid = torch.ones(given_values.shape[1:], dtype=torch.bool)
-    return change_values(given_values.clone(), valid, FLAT, augment, np.random.default_rng(seed))
+    ones = np.ones(len(given_values), np.float32)
+    flat = Statistics(0 * ones, ones, np.ones((len(ones), 50), np.float32))
+    return change_values(given_values.clone(), valid, flat, augment, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(
