@@ -32,7 +32,7 @@ def multiply_adds(name: str, **arguments: Any) -> float:
     patch = WINDOWS if name == "patch_classifier" else PATCH
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         build(name, CHANNELS | arguments).eval()(torch.zeros(1, 3, patch, patch))
-    return counter.get_total_flops() / 2 / patch**2
+    return float(counter.get_total_flops()) / 2 / patch**2
 
 
 def seconds_a_megapixel(name: str, **arguments: Any) -> float:

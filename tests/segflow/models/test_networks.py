@@ -219,3 +219,16 @@ def test_keys_of_unet_and_segnet_are_those_of_weights_that_exist() -> None:
     segnet = small("segnet", {"width": 2, "depth": 2})
     prefixes = {key.split(".")[0] for key in segnet.state_dict()}
     assert prefixes == {"encoder", "decoder", "head"}
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), [(row.name, way) for row in architectures() for way in (row.upsamplings or (None,))]
+)
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_every_parameter_is_learned(name: str, way: str | None, norm: str) -> None:
+    depth = {"fcn8s": 3, "patch_classifier": 1}.get(name, 2)
+    arguments = {"width": 4, "depth": depth, "norm": norm} | ({"upsampling": way} if way else {})
+    network = small(name, arguments).train()
+    network(torch.randn(2, 2, 16, 16)).square().mean().backward()
+    without = [key for key, p in network.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
+    assert not without

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from segflow.errors import ModelError, SegflowError
 from segflow.models import zoo
-from segflow.models.model import full_arguments
+from segflow.models.model import full_arguments, load_model
 from segflow.models.registry import build, torchvision_architectures
+from segflow.recipe import ModelChoice
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -84,6 +86,33 @@ def test_weights_in_the_users_cache_give_torchvisions_own_output(name: str, cach
         expected = theirs(x)["out"]
         assert torch.equal(ours(x), expected)
     assert float(expected.std()) > 0
+
+
+def test_the_loader_takes_torchvisions_weights_by_name(cache: Path) -> None:
+    theirs = tv.get_model(SMALLEST, weights=None, weights_backbone=None, num_classes=21).eval()
+    torch.save(theirs.state_dict(), cache / tv.get_model_weights(SMALLEST).DEFAULT.url.rsplit("/", 1)[-1])
+    network = load_model(ModelChoice(weights="torchvision:" + SMALLEST), kind="raster").network()
+    x = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(network(x), theirs(x)["out"])
+
+
+def test_the_loader_takes_a_users_smp_checkpoint_and_refuses_one_that_lacks_weights(tmp_path: Path) -> None:
+    theirs = smp.Unet("resnet18", encoder_weights=None, in_channels=3, classes=2).eval()
+    state = {key: value.clone() for key, value in theirs.state_dict().items()}
+    save_file(state, tmp_path / "mine.safetensors")
+    classes = [{"id": 0, "name": "rest", "colour": "#000000"}, {"id": 1, "name": "thing", "colour": "#FF0000"}]
+    keys: dict[str, Any] = {"architecture": "smp:Unet", "arguments": {"encoder_name": "resnet18"}, "classes": classes}
+    choice = ModelChoice.model_validate({"weights": "mine.safetensors", **keys})
+    model = load_model(choice, tmp_path, "raster")
+    x = torch.randn(1, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(model.network()(x), theirs(x))
+    assert model.card.stride == 32
+    decoder = {key: value for key, value in state.items() if not key.startswith("encoder.")}
+    save_file(decoder, tmp_path / "mine.safetensors")
+    with pytest.raises(ModelError, match=r"missing: encoder\."):
+        load_model(choice, tmp_path, "raster").network()
 
 
 @pytest.mark.parametrize("name", NAMES)
