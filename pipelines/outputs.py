@@ -8,7 +8,7 @@ from pathlib import Path
 from pipelines.prepare import NamedScene
 from segflow.errors import InputError, OutputError
 from segflow.grid import Kind
-from segflow.io.discover import reference_for
+from segflow.io.discover import mask_for, reference_for
 from segflow.io.rat import sidecar_of
 from segflow.models.model import Model
 from segflow.recipe import Recipe
@@ -82,5 +82,7 @@ def _read(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Iterato
             continue
         try:
             yield Path(reference_for(item.scene, recipe.references, recipe.resolve))
+            mask = mask_for(item.scene, recipe.references, recipe.resolve)
+            yield from () if mask is None else (Path(mask),)
         except InputError:
             continue  # it is told when the scene is planned

@@ -9,9 +9,8 @@ from pipelines.engine import Engine
 from pipelines.layout import layout_of
 from pipelines.plan import ReferencePlan, ScenePlan
 from segflow.errors import PlanError, RecipeError
-from segflow.io.discover import Scene, output_names, reference_for
+from segflow.io.discover import Scene, output_names
 from segflow.io.opening import open_source, window_of
-from segflow.io.orientation import orientation_of
 from segflow.io.prepared import PreparedVolume, frame_of, prepared
 from segflow.io.scene_files import open_reference, reference_spec_of, require_channels, scenes_in, spec_of
 from segflow.io.source import Source
@@ -21,7 +20,7 @@ from segflow.metrics import require_known_ids
 from segflow.models.card import Card
 from segflow.normalise import AS_IT_IS, standardiser_of
 from segflow.patches import lattice_of, model_shape, patch_of
-from segflow.recipe import Recipe, References
+from segflow.recipe import Recipe
 from segflow.sweep import Task, head_of
 from tiling import Box, Demand, Layout, Network, demand, scale_of
 
@@ -218,13 +217,10 @@ def _demand(layout: Layout, source: Source, engine: Engine, recipe: Recipe) -> D
 def _reference(
     recipe: Recipe, scene: Scene, source: Source, card: Card, scratch: Path | None
 ) -> tuple[ReferencePlan | None, tuple[str, ...]]:
-    if recipe.references is None:
+    wanted = recipe.references
+    spec = reference_spec_of(recipe, scene, card, source, None if scratch is None else str(scratch))
+    if wanted is None or spec is None:
         return None, ()
-    wanted: References = recipe.references
-    path = reference_for(scene, wanted, recipe.resolve)
-    spec = reference_spec_of(recipe, path, card, None if scratch is None else str(scratch))
-    if isinstance(spec, VolumeSpec):
-        spec = replace(spec, orientation=orientation_of(source.grid.matrix, card.orientation))
     reference, notice = open_reference(spec, source)
     try:
         region = None
@@ -232,7 +228,7 @@ def _reference(
             region = window_of(source.grid, wanted.region, None)
         ignore = tuple(sorted({*card.ignore, *wanted.ignore}))
         require_known_ids(reference, card.ids, ignore, wanted.map, region)
-        plan = ReferencePlan(path, spec, reference.identity(), dict(wanted.map), ignore, region)
+        plan = ReferencePlan(str(spec.path), spec, reference.identity(), dict(wanted.map), ignore, region)
         return plan, () if notice is None else (notice,)
     finally:
         reference.close()

@@ -78,7 +78,22 @@ def reference_for(scene: Scene, references: References, resolve: Resolve) -> str
         InputError: there is no such file, or a glob does not mean exactly one.
         RecipeError: the pattern has an unknown field.
     """
-    wanted = fill(references.path, "references.path", stem=scene.stem, parent=scene.parent, case=scene.case)
+    return _file_of(scene, references.path, "references.path", "reference", resolve)
+
+
+def mask_for(scene: Scene, references: References, resolve: Resolve) -> str | None:
+    """Return the file or URL that says where a scene's reference counts; None where the recipe has none.
+
+    Raises:
+        InputError, RecipeError: as `reference_for`.
+    """
+    if references.mask is None:
+        return None
+    return _file_of(scene, references.mask, "references.mask", "mask", resolve)
+
+
+def _file_of(scene: Scene, pattern: str, key: str, what: str, resolve: Resolve) -> str:
+    wanted = fill(pattern, key, stem=scene.stem, parent=scene.parent, case=scene.case)
     if is_remote(wanted):
         return wanted
     path = resolve(wanted)
@@ -89,11 +104,11 @@ def reference_for(scene: Scene, references: References, resolve: Resolve) -> str
         if len(found) == 1:
             return str(found[0][0])
         raise InputError(
-            f"{len(found)} references for {scene.stem} match {path}",
+            f"{len(found)} {what}s for {scene.stem} match {path}",
             "exactly one",
-            "make the pattern of references.path narrower" if found else nearest(path),
+            f"make the pattern of {key} narrower" if found else nearest(path),
         )
-    raise InputError(f"the reference of {scene.stem} is missing: {path}", "a file", nearest(path))
+    raise InputError(f"the {what} of {scene.stem} is missing: {path}", "a file", nearest(path))
 
 
 def output_names(scenes: Sequence[Scene], template: str) -> list[str]:

@@ -16,7 +16,7 @@ from segflow.io.collar import Runs, collar_runs
 from segflow.io.gdalenv import environment, limit_cache, reason, scene_name, shown
 from segflow.io.identity import raster_identity
 from segflow.io.mask import Bools
-from segflow.io.place import grid_of
+from segflow.io.place import compare_rasters, grid_of
 from segflow.io.raster_header import (
     RasterSpec,
     choose_bands,
@@ -52,6 +52,7 @@ class RasterSource:
                     "a nodata value in every band that is read, or inputs.nodata",
                     "set inputs.nodata to the collar's value, often 0",
                 )
+            self._mask = None if spec.mask is None else self._open_mask(spec.mask)
         except BaseException:
             self._file.close()
             raise
@@ -118,6 +119,8 @@ class RasterSource:
                 self._collar = self._find_collar()
             soft &= self._collar.inside(box)
         hard |= soft
+        if self._mask is not None:
+            hard |= _closed(self._mask.read(box))
         return Pixels(values, np.logical_not(hard, out=hard))
 
     def decimated(self, box: Box, step: int) -> Pixels:
@@ -136,6 +139,8 @@ class RasterSource:
         values, hard, soft = self._judged(trimmed, (shape[0], shape[1]))
         if self._spec.collar:
             soft &= collar_runs([hard | soft], shape[1]).inside(Box.whole(shape))
+        if self._mask is not None:
+            hard |= _closed(self._mask.decimated(box, step))
         return Pixels(values, ~(hard | soft))
 
     def wanted(self, box: Box) -> NDArray[np.bool_] | None:
@@ -143,13 +148,15 @@ class RasterSource:
         return None if self._aoi is None else self._aoi.inside(box)
 
     def identity(self) -> str:
-        """Return what stands for the content: see `segflow.io.identity`, plus bands, nodata, collar and AOI."""
+        """Return what stands for the content: see `segflow.io.identity`, plus bands, nodata, collar, AOI and mask."""
         with environment(self._spec.path):
             return raster_identity(self._file, self._spec.path, self._facts())
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+        if self._mask is not None:
+            self._mask.close()
 
     def __enter__(self) -> RasterSource:
         """Return the source; it closes at the end of the block."""
@@ -168,7 +175,21 @@ class RasterSource:
             "rule": repr(self._rule),
             "collar": self._spec.collar,
             "aoi": None if self._aoi is None else self._aoi.identity(),
+            **({} if self._mask is None else {"mask": self._mask.identity()}),
         }
+
+    def _open_mask(self, path: str) -> RasterSource:
+        mask = RasterSource(RasterSpec(path))
+        try:
+            if mask.channels != 1:
+                raise InputError(
+                    f"the mask {shown(path)} has {mask.channels} bands", "one band, 0 outside", "name another mask"
+                )
+            compare_rasters(self._grid, mask.grid, self.name, mask.name)
+        except BaseException:
+            mask.close()
+            raise
+        return mask
 
     def _judged(self, box: Box, shape: tuple[int, int] | None = None) -> tuple[NDArray[Any], Bools, Bools]:
         """Read a box (of nearest cells onto `shape`) and judge it: values, invalid for good, nodata."""
@@ -214,6 +235,13 @@ class RasterSource:
                 yield from (blank[y : y + 64] for y in range(0, bottom - top, 64))
 
         return collar_runs(strips(), columns)
+
+
+def _closed(mask: Pixels) -> Bools:
+    """Return the cells that a mask takes away, (y, x) bool."""
+    closed: Bools = ~mask.valid
+    closed |= mask.values[0] == 0
+    return closed
 
 
 def open_raster(spec: RasterSpec) -> RasterSource:

@@ -29,6 +29,7 @@ class RasterSpec:
         nodata: value that means no data, in place of the file's own.
         collar: nodata counts only where it hangs together with the border.
         aoi: a vector file; only cells inside its polygons are wanted.
+        mask: a one-band raster on the same grid; cells where it is 0, or has no data, are not valid.
     """
 
     path: str
@@ -36,6 +37,7 @@ class RasterSpec:
     nodata: float | None = None
     collar: bool = False
     aoi: str | None = None
+    mask: str | None = None
 
 
 def open_file(path: str) -> Any:

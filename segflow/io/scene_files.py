@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from segflow.errors import InputError, RecipeError
-from segflow.io.discover import Scene, discover
+from segflow.io.discover import Scene, discover, mask_for, reference_for
 from segflow.io.opening import Spec, compare_places, open_source
+from segflow.io.orientation import orientation_of
 from segflow.io.raster import RasterSpec
 from segflow.io.source import Source
 from segflow.io.volume import VolumeSpec
@@ -65,11 +66,22 @@ def spec_of(recipe: Recipe, scene: Scene, card: Card, scratch: str | None = None
     return VolumeSpec(paths, card.orientation, resample_to, scratch)
 
 
-def reference_spec_of(recipe: Recipe, path: str, card: Card, scratch: str | None = None) -> Spec:
-    """Return how a label map is opened."""
+def reference_spec_of(
+    recipe: Recipe, scene: Scene, card: Card, source: Source, scratch: str | None = None
+) -> Spec | None:
+    """Return how a scene's label map is opened, turned as the scene is; None where the recipe has no references.
+
+    Raises:
+        InputError: there is no such file, or a glob does not mean exactly one.
+        RecipeError: the pattern has an unknown field.
+    """
+    if recipe.references is None:
+        return None
+    path = reference_for(scene, recipe.references, recipe.resolve)
     if recipe.kind == "raster":
-        return RasterSpec(path)  # several bands are refused: coloured pictures are no ids
-    return VolumeSpec(path, card.orientation, None, scratch)
+        # All bands, so that several are refused: coloured pictures are no ids.
+        return RasterSpec(path, mask=mask_for(scene, recipe.references, recipe.resolve))
+    return VolumeSpec(path, orientation_of(source.grid.matrix, card.orientation), None, scratch)
 
 
 def require_channels(source: Source, card: Card, recipe: Recipe) -> None:

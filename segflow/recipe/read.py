@@ -86,7 +86,11 @@ def _require_filled(data: dict[str, Any], origin: str) -> None:
         )
 
 
-_PATH_KEYS = {"inputs", "inputs.path", "inputs.aoi", "references", "references.path", "outputs.folder", "model.weights"}
+_PATH_KEYS = {
+    *("inputs", "inputs.path", "inputs.aoi"),
+    *("references", "references.path", "references.mask"),
+    *("outputs.folder", "model.weights"),
+}
 
 
 def _from_cwd(key: str, value: Any) -> Any:

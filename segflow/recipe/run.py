@@ -42,6 +42,9 @@ class References(Part):
     region: tuple[int, int, int, int] | None = Field(
         None, description="Rasters: only this window (x, y, width, height in cells) is scored."
     )
+    mask: str | None = Field(
+        None, description="Rasters: a path or pattern as above; only cells where this raster is not 0 are scored."
+    )
 
 
 class ModelChoice(Part):

@@ -18,7 +18,7 @@ from segflow.recipe.train import Train
 _ONLY: dict[Kind, tuple[str, ...]] = {
     "raster": (
         *("inputs.bands", "inputs.nodata", "inputs.collar", "inputs.aoi"),
-        *("references.region", "model.gsd", "outputs.nodata"),
+        *("references.region", "references.mask", "model.gsd", "outputs.nodata"),
     ),
     "volume": ("inputs.channels", "inputs.resample_to", "model.spacing"),
 }

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from segflow.errors import InputError, RecipeError
 from segflow.hardware import memory_left
 from segflow.io.array import ArraySource
-from segflow.io.discover import reference_for
 from segflow.io.lazy import LazySource
-from segflow.io.opening import open_source, window_of
+from segflow.io.opening import Spec, open_source, window_of
 from segflow.io.scene_files import open_reference, reference_spec_of, require_channels, scenes_in, spec_of
 from segflow.io.source import Pixels, Source
 from segflow.metrics import require_known_ids
@@ -157,11 +156,11 @@ def open_pairs(recipe: Recipe, card: Card) -> list[Labelled]:
     pairs: dict[str, Labelled] = {}
     for found in scenes_in(recipe, card):
         references = cast(References, recipe.references)
-        path = reference_for(found, references, recipe.resolve)
-        spec, label_spec = spec_of(recipe, found, card), reference_spec_of(recipe, path, card)
+        spec = spec_of(recipe, found, card)
         source = open_source(spec)
         try:
             require_channels(source, card, recipe)
+            label_spec = cast(Spec, reference_spec_of(recipe, found, card, source))
             labels, notice = open_reference(label_spec, source)
             image = LazySource(spec, source)
             label: Source = LazySource(label_spec, labels)

@@ -203,6 +203,20 @@ def references_that_match_nothing(make: Any) -> Path:
     return recipe(make, references="truth/{stem}*.tif")
 
 
+@case("the mask of b is missing", "b_mask.tif")
+def a_mask_that_is_missing(make: Any) -> Path:
+    two(make)
+    make.labels("labels/a_mask.tif", (64, 70))
+    return recipe(make, references={"path": "labels/{stem}.tif", "mask": "labels/{stem}_mask.tif"})
+
+
+@case("a_mask has y 64, x 69", "on one grid")
+def a_mask_of_another_size(make: Any) -> Path:
+    pair(make, "a")
+    make.labels("labels/a_mask.tif", (64, 69))
+    return recipe(make, references={"path": "labels/{stem}.tif", "mask": "labels/{stem}_mask.tif"})
+
+
 @case("nothing matches", "pictures")
 def inputs_that_match_nothing(make: Any) -> Path:
     two(make)

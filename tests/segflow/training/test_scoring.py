@@ -9,6 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import rasterio
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -152,6 +153,32 @@ def test_an_area_of_interest_counts_as_in_a_run(tmp_path: Path) -> None:
     (scene,) = learned.values()
     labels = scene.label.read(Box.whole(scene.label.grid.shape))
     assert 0 < labels.valid.mean() < 0.3
+
+
+def test_only_cells_inside_a_mask_are_scored_and_trained_on(tmp_path: Path) -> None:
+    rasters(tmp_path)
+    inside = {}
+    for path in (tmp_path / "images").glob("*.tif"):
+        shape = rasterio.open(path).shape
+        y, x = np.indices(shape)
+        inside[path.stem] = (y - 80) ** 2 + (x - 110) ** 2 < 60**2
+        write_labels(tmp_path / f"{path.stem}_fov.png.tif", inside[path.stem].astype(np.uint8), path)
+    weights = half(make_model(tmp_path / "model"))
+    plain = keys("raster", weights)
+    masked = {**plain, "references": {**plain["references"], "mask": "{stem}_fov.*"}}
+    recipe = parse_recipe(masked, tmp_path)
+    found, expected = score(recipe, weights), run_counts(recipe)
+    for name, counts in found.scenes.items():
+        assert counts == expected[name.rpartition("/")[2]]
+    everywhere = score(parse_recipe(plain, tmp_path), weights)
+    assert found.total.matrix is not None
+    assert everywhere.total.matrix is not None
+    assert 0 < found.total.matrix.sum() < everywhere.total.matrix.sum()
+    assert np.array_equal(found.total.predicted, everywhere.total.predicted)
+    learned, _ = scenes_of(recipe, open_pairs(recipe, read_card(weights.with_suffix(".yaml"))))
+    (scene,) = learned.values()
+    labels = scene.label.read(Box.whole(scene.label.grid.shape))
+    assert np.array_equal(labels.valid, inside["other"])
 
 
 def test_the_network_goes_on_training_as_if_nothing_had_been(tmp_path: Path) -> None:
