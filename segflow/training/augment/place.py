@@ -106,11 +106,20 @@ def draw_displacement(
 
 
 def spread(points: NDArray[Any], weights: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
-    """Spread points (channel, *points) over cells (channel, *cells), by weights (cell, point) on each axis."""
-    field = torch.from_numpy(points.astype(np.float32))
+    """Spread points (channel, *points) over cells (channel, *cells), by weights (cell, point) on each axis.
+
+    Sums are made point by point: the bits of BLAS depend on threads and alignment.
+    """
+    field = points.astype(np.float32)
     for axis, weight in enumerate(weights, 1):
-        field = torch.tensordot(torch.from_numpy(weight.astype(np.float32)), field, ([1], [axis])).movedim(0, axis)
-    return field.contiguous().numpy()
+        shape = [1] * field.ndim
+        shape[axis] = -1
+        columns = weight.astype(np.float32).T.reshape(weight.shape[1], *shape)
+        parts = np.split(field, weight.shape[1], axis=axis)
+        field = columns[0] * parts[0]
+        for column, part in zip(columns[1:], parts[1:], strict=True):
+            field += column * part
+    return field
 
 
 def resample(window: Window, warp: Warp, fill: NDArray[np.float32]) -> tuple[Tensor, Tensor, NDArray[np.int64]]:

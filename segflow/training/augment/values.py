@@ -74,8 +74,7 @@ def change_values(
         raw = np.where(valid.numpy(), raw, mean.reshape(-1, *(1,) * valid.ndim))
     if sigma:
         raw = blur(raw, sigma)
-    column, factors = torch.from_numpy(offset.astype(np.float32))[:, None], torch.from_numpy(matrix.astype(np.float32))
-    result = torch.addmm(column, factors, torch.from_numpy(raw).reshape(len(raw), -1)).reshape(raw.shape)
+    result = torch.from_numpy(_mixed(raw, matrix.astype(np.float32), offset.astype(np.float32)))
     if augment.noise and rng.random() < augment.noise_chance:
         result = _add_noise(result, augment.noise, rng)
     if augment.drop_band and len(result) > 1 and rng.random() < augment.drop_band:
@@ -107,6 +106,20 @@ def _band_changes(
         yield np.diag(gain), rng.normal(0.0, augment.band_noise, count)
     if augment.intensity:
         yield np.eye(count) * np.exp(rng.normal(0.0, augment.intensity)), rng.normal(0.0, augment.intensity, 1)
+
+
+def _mixed(
+    values: NDArray[np.float32], matrix: NDArray[np.float32], offset: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return matrix @ values + offset over the channels; not by BLAS, whose bits depend on threads and alignment."""
+    result = np.empty_like(values)
+    for channel, (row, shift) in enumerate(zip(matrix, offset, strict=True)):
+        np.multiply(values[channel], row[channel], out=result[channel])
+        for other in np.flatnonzero(row):
+            if other != channel:
+                result[channel] += row[other] * values[other]
+        result[channel] += shift
+    return result
 
 
 def _change_contrast(
