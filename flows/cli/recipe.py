@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from segflow.errors import RecipeError
 from segflow.recipe import Recipe, parse_recipe, read_recipe
@@ -43,8 +44,12 @@ def _from_flags(options: argparse.Namespace, settings: dict[str, Any]) -> Recipe
     from segflow.models.model import load_model
     from segflow.recipe import ModelChoice
 
-    model = load_model(ModelChoice(**_model_keys(options.model, settings)), Path.cwd())
-    data = {"kind": model.card.kind, "inputs": {"path": options.input}, "model": {"weights": options.model}}
+    data = {"kind": "raster", "inputs": {"path": options.input}, "model": {"weights": options.model}}
+    try:
+        choice = ModelChoice(**_model_keys(options.model, settings))
+    except ValidationError:
+        return parse_recipe(data, Path.cwd(), settings, "the command line")  # says what is wrong
+    data["kind"] = load_model(choice, Path.cwd()).card.kind
     return parse_recipe(data, Path.cwd(), settings, "the command line")
 
 

@@ -166,6 +166,19 @@ def test_onnx_bits_do_not_depend_on_the_patches_in_flight(tmp_path: Path, net: n
         assert len(found) == 1
 
 
+def test_onnx_of_a_volume_gives_the_labels_of_its_network(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    volume = build("unet", {**ARGUMENTS, "in_channels": 1, "dimensions": 3, "depth": 1}).eval()
+    array = texture((16, 16, 16), 1, 6)
+    with torch.inference_mode():
+        logits = volume(torch.from_numpy(((array - 128) / 40).astype(np.float32))[None])
+    model = load_model(choose(to_onnx(volume, tmp_path / "net.onnx", (1, 1, 16, 16, 16))))
+    assert model.card.kind == "volume"
+    for backend in BACKENDS:
+        found = predict(array, None, model, compute=Compute(backend=backend))
+        assert agree(found, logits[0].argmax(0).numpy() + 1)
+
+
 @pytest.mark.parametrize("way", ["trace", "script", "frozen"])
 def test_torchscript_gives_the_labels_of_its_network(tmp_path: Path, way: str) -> None:
     torch.manual_seed(3)
