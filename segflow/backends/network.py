@@ -76,6 +76,8 @@ def activation_bytes(network: nn.Module, patch: tuple[int, ...], channels: int, 
         patch: cells of a patch, in array order.
         channels: of the input.
         stride: the card's.
+
+    A network that works in chunks says in `chunk_bytes` what one of them holds, which is added.
     """
     if isinstance(network, Averaged):  # one pass after the other, so that none adds to another's
         parts = [part.network for part in network.members if isinstance(part, Probabilities)]
@@ -97,7 +99,7 @@ def activation_bytes(network: nn.Module, patch: tuple[int, ...], channels: int, 
     finally:
         for hook in hooks:
             hook.remove()
-    return 2 * sum(cells) * prod(patch) // prod(small)
+    return 2 * sum(cells) * prod(patch) // prod(small) + int(getattr(network, "chunk_bytes", 0))
 
 
 def _require_fitting(network: nn.Module, card: Card, patch: tuple[int, ...]) -> None:

@@ -20,8 +20,8 @@ from segflow.models.layers import Norm, check_arguments, check_input, conv, norm
 
 KERNELS = (4, 5, 4, 4)
 HIDDEN = 200
+_CHUNK_BYTES = 96 * 2**20
 LAST = 3  # cells a side that are left of a window before the hidden layer
-_CHUNK_BYTES = 128 * 2**20
 
 
 class PatchClassifier(nn.Module):
@@ -40,6 +40,7 @@ class PatchClassifier(nn.Module):
     """
 
     stride = 1
+    chunk_bytes = 144 * 2**20  # as measured; half as much again as what is counted below
 
     def __init__(
         self,
@@ -58,8 +59,8 @@ class PatchClassifier(nn.Module):
         self.window = LAST
         for kernel in reversed(kernels):
             self.window = 2 * self.window + kernel - 1
-        # The largest arrays are the windows themselves and the first convolution's maps, before and after ReLU.
-        maps = 2 * width * (self.window - kernels[0] + 1) ** dimensions
+        # The largest arrays: the windows themselves, the first convolution's maps, those normalised, and PyTorch's own.
+        maps = 3 * width * (self.window - kernels[0] + 1) ** dimensions
         self._chunk = max(1, _CHUNK_BYTES // (4 * (in_channels * self.window**dimensions + maps)))
         biased = norm == "none"
         self.levels = nn.ModuleList(

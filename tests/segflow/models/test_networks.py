@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from segflow.backends.network import activation_bytes
 from segflow.errors import ModelError
 from segflow.models.registry import architectures, build
 
@@ -232,3 +233,16 @@ def test_every_parameter_is_learned(name: str, way: str | None, norm: str) -> No
     network(torch.randn(2, 2, 16, 16)).square().mean().backward()
     without = [key for key, p in network.named_parameters() if p.grad is None or not bool((p.grad != 0).any())]
     assert not without
+
+
+def test_the_patch_classifiers_memory_is_that_of_a_chunk_whatever_the_patch() -> None:
+    network = small("patch_classifier", {"width": 4, "depth": 2})
+    seen: list[int] = []
+    classify = network.classify
+    network.classify = lambda windows: seen.append(windows.numel()) or classify(windows)
+    network._chunk = 100
+    with torch.inference_mode():
+        network(torch.zeros(1, 2, 24, 24))
+    assert max(seen) <= 100 * 2 * 23**2
+    found = {activation_bytes(network, (size, size), 2, 1) for size in (16, 48)}
+    assert all(network.chunk_bytes <= one < 1.01 * network.chunk_bytes for one in found)
