@@ -22,6 +22,7 @@ _BAND_CELLS = 1 << 22
 _PLACES = 20_000
 _PLACES_IN_ALL = 500_000
 _SAMPLE = 4096
+_SAMPLED_BANDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +138,19 @@ class Statistics:
 
 
 def scene_statistics(scene: Scene, normalisation: Normalisation, rng: np.random.Generator) -> Statistics:
-    """Return the card's or the scene's mean and deviation, and a sample of values. Held cells do not count."""
+    """Return the card's or the scene's mean and deviation, and a sample of values. Held cells do not count.
+
+    With the card's numbers only a part of a very large scene is read, for the sample.
+    """
     picks: list[NDArray[np.float32]] = []
     channels = scene.image.channels
     moments = [Moments() for _ in range(channels)]
     nonzero = normalisation.over == "nonzero"
     for box in free_boxes(scene.image.grid.shape, scene.held):
-        for band in bands(box):
+        pieces = list(bands(box))
+        if normalisation.source == "card":
+            pieces = pieces[:: max(1, len(pieces) // _SAMPLED_BANDS)]
+        for band in pieces:
             pixels = scene.image.read(band)
             for channel, moment in zip(pixels.values, moments, strict=True):
                 moment.add(channel[pixels.valid & (channel != 0)] if nonzero else channel[pixels.valid])

@@ -17,6 +17,7 @@ from segflow.io.lazy import LazySource
 from segflow.io.opening import Spec, open_source, window_of
 from segflow.io.scene_files import open_reference, reference_spec_of, require_channels, scenes_in, spec_of
 from segflow.io.source import Pixels, Source
+from segflow.memory import bytes_of
 from segflow.metrics import require_known_ids
 from segflow.models.card import Card
 from segflow.patches import model_shape
@@ -185,7 +186,7 @@ def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scen
     """Split labelled images into scenes to train on, by name, and what is scored on.
 
     A scene with a held-back region is in both. Scenes are read into memory as long as together they take no more than
-    a quarter of what is left of it, those that are trained on first.
+    a quarter of what is left of it (or of `compute.memory`), those that are trained on first.
 
     Raises:
         RecipeError: nothing is left to train on, or a name of `validation.scenes` or `fineness` fits no scene.
@@ -199,7 +200,8 @@ def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scen
     index = index_of(recipe)
     learned: dict[str, Scene] = {}
     scored: dict[str, Scored] = {}
-    left = int(_SHARE * memory_left() / train.devices)
+    given = recipe.compute.memory
+    left = int(_SHARE * (memory_left() if given is None else bytes_of(given)) / train.devices)
     _tell([pair.notice for pair in pairs if pair.notice])
     for pair, part in sorted(zip(pairs, parts, strict=True), key=lambda both: not both[1].learned):
         need = _bytes_of(pair)

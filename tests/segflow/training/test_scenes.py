@@ -20,6 +20,7 @@ from segflow.io.array import ArraySource
 from segflow.io.lazy import LazySource, open_files
 from segflow.io.opening import open_source
 from segflow.io.raster import RasterSpec
+from segflow.io.source import Pixels
 from segflow.models.card import Card, Normalisation
 from segflow.recipe import Recipe, parse_recipe
 from segflow.training import scenes
@@ -188,6 +189,31 @@ def test_what_is_trained_on_comes_into_memory_first(tmp_path: Path, monkeypatch:
     learned, scored = opened(recipe(tmp_path, train={"validation": {"scenes": ["a"]}}))
     assert all(isinstance(scene.image, ArraySource) for scene in learned.values())
     assert [type(item.scene.image) for item in scored] == [LazySource]
+
+
+def test_scenes_take_a_quarter_of_the_memory_that_the_recipe_allows(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        pair(tmp_path, name)
+    learned, _ = opened(recipe(tmp_path, compute={"memory": "200 KiB"}))
+    assert [type(scene.image) for scene in learned.values()] == [ArraySource, ArraySource, LazySource]
+
+
+def test_of_a_very_large_scene_the_sample_is_taken_here_and_there() -> None:
+    """Beside the card's numbers a scene's values are only sampled: not all of it is read for that."""
+
+    class Counted(ArraySource):
+        cells = 0
+
+        def read(self, box: Box) -> Pixels:
+            self.cells += box.size
+            return super().read(box)
+
+    grid = Grid("raster", (40_000, 4096))
+    image = Counted(np.broadcast_to(np.uint8(7), (1, *grid.shape)), grid, np.broadcast_to(np.True_, grid.shape))
+    scene = Scene(image, image)
+    found = scene_statistics(scene, Normalisation(mean=(3.0,), deviation=(2.0,)), np.random.default_rng(0))
+    assert image.cells < 0.6 * grid.size
+    assert (found.mean, found.deviation, found.sample.mean()) == (3.0, 2.0, 7.0)
 
 
 def test_a_lazy_source_reads_the_same_from_many_threads_and_after_pickling(tmp_path: Path) -> None:
