@@ -8,10 +8,12 @@ from math import prod
 import torch
 from torch import nn
 
+from segflow.backends.counting import cells_of_operations
 from segflow.backends.ordered import Signature
 from segflow.errors import ModelError
 from segflow.models.card import Card
 from segflow.models.ensemble import Averaged
+from segflow.models.formats.export import ExportedNetwork
 from segflow.models.formats.onnx_network import OnnxNetwork
 from segflow.models.probabilities import Probabilities
 
@@ -83,6 +85,8 @@ def activation_bytes(network: nn.Module, patch: tuple[int, ...], channels: int, 
         parts = [part.network for part in network.members if isinstance(part, Probabilities)]
         return max(activation_bytes(part, patch, channels, stride) for part in parts)
     small = _small(patch, stride, network)
+    if isinstance(network, torch.jit.ScriptModule | ExportedNetwork):
+        return 2 * cells_of_operations(network, (1, channels, *small)) * prod(patch) // prod(small)
     cells: list[int] = []
 
     def count(module: nn.Module, inputs: object, output: object) -> None:

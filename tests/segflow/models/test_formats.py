@@ -17,11 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipelines import run
 from segflow import predict
+from segflow.backends.network import activation_bytes
 from segflow.errors import ModelError
 from segflow.models.model import load_model
 from segflow.models.registry import build
-from segflow.recipe import Compute, Tiling
+from segflow.recipe import Compute, Tiling, parse_recipe
 from tests.bringing import (
     ARGUMENTS,
     CLASSES,
@@ -37,7 +39,7 @@ from tests.bringing import (
     save_state,
     to_onnx,
 )
-from tests.making import texture
+from tests.making import texture, write_raster
 
 BACKENDS = ("torch", "openvino")
 NAMED: dict[str, Any] = {"architecture": "unet", "arguments": ARGUMENTS, "stride": 4}
@@ -321,6 +323,41 @@ def test_a_lightning_checkpoint_is_loaded_by_the_attribute_that_holds_the_networ
     assert np.array_equal(found, labels_of(tmp_path / "last.ckpt", scene, "openvino", **NAMED)) or agree(
         found, labels_of(tmp_path / "last.ckpt", scene, "openvino", **NAMED)
     )
+
+
+def test_every_format_runs_through_the_pipeline_too(tmp_path: Path, net: nn.Module) -> None:
+    import rasterio
+
+    scene = write_raster(tmp_path / "scene.tif", (80, 70))
+    save_state(net, tmp_path / "a.safetensors", "net.")
+    torch.save({"model": net.state_dict()}, tmp_path / "b.pth")
+    with quietly():
+        torch.jit.trace(net, torch.zeros(1, 3, 64, 64)).save(str(tmp_path / "c.pt"))
+        torch.export.save(torch.export.export(net, (torch.zeros(1, 3, 64, 64),)), tmp_path / "d.pt2")
+    to_onnx(net, tmp_path / "e.onnx")
+    found = {}
+    for name in ("a.safetensors", "b.pth", "c.pt", "d.pt2", "e.onnx"):
+        model = choose(name, trust=name == "d.pt2", **(NAMED if name < "c" else {"stride": 4}))
+        data = {
+            "kind": "raster",
+            "inputs": str(scene),
+            "model": model.model_dump(mode="json", exclude_defaults=True),
+            "tiling": {"patch": 64},
+            "outputs": {"folder": name[0]},
+        }
+        (state,) = run(parse_recipe(data, tmp_path)).report.scenes
+        assert state.state == "done", state.error
+        with rasterio.open(tmp_path / name[0] / "scene_labels.tif") as file:
+            found[name] = file.read(1)
+    for name, labels in found.items():
+        assert agree(labels, found["a.safetensors"]), name
+
+
+def test_memory_of_a_program_is_estimated_about_as_that_of_its_layers(tmp_path: Path, net: nn.Module) -> None:
+    with quietly():
+        torch.jit.trace(net, torch.zeros(1, 3, 64, 64)).save(str(tmp_path / "c.pt"))
+    program = load_model(choose(tmp_path / "c.pt")).network()
+    assert 0.5 < activation_bytes(program, (64, 64), 3, 4) / activation_bytes(net, (64, 64), 3, 4) < 2
 
 
 # --- pickles --------------------------------------------------------------------------------------------------------
