@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from segflow.errors import InputError, RecipeError
@@ -189,10 +191,12 @@ def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scen
     a quarter of what is left of it (or of `compute.memory`), those that are trained on first.
 
     Raises:
-        RecipeError: nothing is left to train on, or a name of `validation.scenes` or `fineness` fits no scene.
+        RecipeError: nothing is left to train on, a name of `validation.scenes` or `fineness` fits no scene, or the
+            model's card would be written over a recipe.
         InputError: labels hold an id that is no class, or no cell that is scored has a label.
     """
     train = train_of(recipe)
+    _require_no_recipe_lost(recipe.folder / f"{train.name}.yaml")
     names = [pair.name for pair in pairs]
     for pattern in train.fineness:
         require_fit(pattern, names, "train.fineness")
@@ -216,6 +220,20 @@ def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scen
     ordered = [scored[name] for name in names if name in scored]
     _require_scored(ordered, index)
     return {name: learned[name] for name in names if name in learned}, ordered
+
+
+def _require_no_recipe_lost(card: Path) -> None:
+    """Refuse to write a card over a recipe, such as the one that is being followed."""
+    try:
+        there = yaml.safe_load(card.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return
+    if isinstance(there, dict) and "inputs" in there:
+        raise RecipeError(
+            f"the model's card would be written over the recipe {card}",
+            "another name for one of them",
+            "set outputs.folder or train.name, or rename the recipe",
+        )
 
 
 def _tell(notices: Sequence[str]) -> None:

@@ -243,6 +243,17 @@ def a_broken_image(make: Any) -> Path:
     return recipe(make)
 
 
+def test_a_card_is_not_written_over_its_own_recipe(making: Any, segflow: Any) -> None:
+    two(making)
+    path = recipe(making, outputs={"folder": "."})
+    path = path.rename(making.folder / "toy.yaml")
+    text = path.read_text()
+    result = segflow("train", path, "-q")
+    assert result.code == 2
+    assert "would be written over the recipe" in result.err
+    assert path.read_text() == text
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_refused_and_what_was_there_stays(name: str, making: Any, segflow: Any) -> None:
     make, said = CASES[name]
