@@ -259,9 +259,3 @@ def _present(cells: _Cells) -> tuple[Tensor, Tensor]:
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum() / weights.sum()
-
-
-def segmentation_loss(logits: Tensor, labels: Tensor, dice: float = 0.0, weights: Tensor | None = None) -> Tensor:
-    """Return cross-entropy plus `dice` times the Dice loss. See `SegmentationLoss`."""
-    terms = {"cross_entropy": 1.0} | ({"dice": dice} if dice else {})
-    return SegmentationLoss(terms, None if weights is None else weights.tolist()).forward(logits, labels)

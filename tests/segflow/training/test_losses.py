@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from itertools import pairwise
 from typing import Any
@@ -16,7 +17,7 @@ from sklearn.metrics import fbeta_score, jaccard_score, log_loss
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segflow.errors import RecipeError
+from segflow.errors import ModelError, RecipeError
 from segflow.recipe import Train
 from segflow.training.losses import SegmentationLoss, loss_of, median_frequency
 from segflow.training.sampling import IGNORED
@@ -360,3 +361,10 @@ def test_a_recipe_sets_terms_weights_and_their_arguments() -> None:
 def test_settings_that_would_be_ignored_are_refused(changes: dict[str, Any], found: str) -> None:
     with pytest.raises(RecipeError, match=found):
         loss_of(plan(**changes), np.ones((1, 3), np.int64))
+
+
+def test_without_monai_the_loss_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "monai.losses.dice", None)  # as Python sees a module that is not there
+    with pytest.raises(ModelError, match="train"):
+        one("dice")
+    assert one("lovasz")(*drawn(0)).isfinite()
