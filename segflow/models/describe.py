@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from segflow.errors import ModelError
 from segflow.grid import Kind
-from segflow.models.card import Card, Normalisation, read_card
+from segflow.models.card import Card, Normalisation, Region, read_card
 from segflow.models.formats import card_beside, format_of, resolve
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -82,17 +82,21 @@ def describe(path: Path, trust: bool = False) -> Described:
     place = resolve(path)
     found = format_of(place).reader().describe(place, trust)
     beside = card_beside(place)
-    if found.card is not None or beside is None:
-        return found
-    return _with_card(found, read_card(beside), beside)
+    if beside is not None:
+        return _with_card(found, read_card(beside), f"the card {beside.name}")
+    if found.card is not None and found.format == "onnx":
+        return _with_card(found, found.card, "the card inside the file")
+    return found
 
 
-def _with_card(found: Described, card: Card, path: Path) -> Described:
-    """Fill in what the card says; the file's own word on shapes stays.
+def _with_card(found: Described, card: Card, source: str) -> Described:
+    """Fill in what the card says; the file's own word on shapes, and on where its graph ends, stays.
 
     Raises:
         ModelError: card and file contradict each other.
     """
+    if found.activation == "none":
+        card = _ended(card)
     told: tuple[tuple[str, object, object], ...] = (
         ("kind", card.kind, found.kind),
         ("channels", len(card.channels), found.channels),
@@ -101,9 +105,9 @@ def _with_card(found: Described, card: Card, path: Path) -> Described:
     for what, says, has in told:
         if has is not None and says != has:
             raise ModelError(
-                f"{found.path} has {what} {has}, and its card {path.name} says {says}",
+                f"{found.path} has {what} {has}, and {source} says {says}",
                 "a card that fits the file",
-                f"correct {path}",
+                "correct the card",
             )
     return Described(
         format=found.format,
@@ -126,5 +130,15 @@ def _with_card(found: Described, card: Card, path: Path) -> Described:
         graph=found.graph,
         needs_trust=found.needs_trust,
         card=card,
-        notes=(*found.notes, f"the rest is from the card {path.name}"),
+        notes=(*found.notes, f"the rest is from {source}"),
     )
+
+
+def _ended(card: Card) -> Card:
+    """Return the card of a network for its export with the activation inside, which must not be applied twice."""
+    if card.activation == "none":
+        return card
+    regions = card.regions
+    if card.activation == "sigmoid" and regions is None:
+        regions = (Region(channel=0, id=card.classes[1].id),)
+    return card.model_copy(update={"activation": "none", "regions": regions})

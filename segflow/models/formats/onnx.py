@@ -67,6 +67,7 @@ def describe(path: Path, trust: bool) -> Described:
         overlap=advice.overlap,
         threshold=advice.threshold,
         graph=True,
+        card=_own_card(header, path),
         notes=tuple(notes),
     )
 
@@ -89,6 +90,21 @@ def network(path: Path, card: Card, trust: bool) -> nn.Module:
             "correct channels and kind there; they cannot be changed in the file",
         )
     return OnnxNetwork(path, header, card.output)
+
+
+def _own_card(header: Header, path: Path) -> Card | None:
+    """Return the card that `segflow train` writes into its ONNX files."""
+    text = header.metadata.get("segflow_card")
+    if text is None:
+        return None
+    try:
+        return Card.model_validate_json(text)
+    except ValueError as error:
+        raise ModelError(
+            f"the card inside {path} cannot be read: {error}",
+            "a card of this version",
+            f"put {path.stem}.yaml beside it",
+        ) from error
 
 
 def refuse_indices(header: Header, number: int, path: Path) -> None:

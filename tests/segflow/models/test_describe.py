@@ -123,7 +123,7 @@ def test_a_card_that_contradicts_its_file_is_refused(tmp_path: Path) -> None:
     path = to_onnx(network(), tmp_path / "net.onnx")
     card = make_model(tmp_path / "other", channels=("red", "green"), arguments={**ARGUMENTS, "in_channels": 2})
     path.with_suffix(".yaml").write_text(card.with_suffix(".yaml").read_text())
-    with pytest.raises(ModelError, match="channels 3, and its card"):
+    with pytest.raises(ModelError, match="channels 3, and the card"):
         describe(path)
 
 

@@ -22,8 +22,10 @@ from segflow import predict
 from segflow.backends.network import activation_bytes
 from segflow.errors import ModelError
 from segflow.models.model import load_model
+from segflow.models.probabilities import Probabilities
 from segflow.models.registry import build
-from segflow.recipe import Compute, Tiling, parse_recipe
+from segflow.recipe import Compute, ModelChoice, Tiling, parse_recipe
+from segflow.training.export import write_onnx
 from tests.bringing import (
     ARGUMENTS,
     CLASSES,
@@ -39,7 +41,7 @@ from tests.bringing import (
     save_state,
     to_onnx,
 )
-from tests.making import texture, write_raster
+from tests.making import make_model, texture, write_raster
 
 BACKENDS = ("torch", "openvino")
 NAMED: dict[str, Any] = {"architecture": "unet", "arguments": ARGUMENTS, "stride": 4}
@@ -422,6 +424,29 @@ def test_normalisation_that_nobody_says_is_warned_of(
     card = load_model(choose(to_onnx(net, tmp_path / "net.onnx"), normalisation=None)).card
     assert card.normalisation.source == "scene"
     assert "model.normalisation" in caplog.text
+
+
+@pytest.mark.parametrize("head", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("beside", [True, False])
+def test_the_onnx_that_training_writes_gives_the_probabilities_of_its_safetensors(
+    tmp_path: Path, head: str, beside: bool
+) -> None:
+    """The activation is inside the graph, and the card (beside it, or inside) tells of the network without it."""
+    changes: dict[str, Any] = {} if head == "softmax" else {"classes": CLASSES[:2], "activation": "sigmoid"}
+    path = make_model(tmp_path, **changes)
+    model = load_model(ModelChoice(weights=str(path)))
+    write_onnx(model.network(), model.card, path.with_suffix(".onnx"))
+    if not beside:
+        path.with_suffix(".yaml").unlink()
+    other = load_model(ModelChoice(weights=str(path.with_suffix(".onnx"))))
+    x = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        one = Probabilities(model.network(), model.card)(x)
+        two = Probabilities(other.network(), other.card)(x)
+    assert torch.allclose(one, two, atol=1e-5)
+    array = texture((70, 80), 3, 2)
+    compute = Compute(backend="torch")
+    assert agree(predict(array, None, model, compute=compute), predict(array, None, other, compute=compute))
 
 
 def test_deepness_metadata_is_used(tmp_path: Path, net: nn.Module) -> None:
