@@ -61,7 +61,8 @@ def lattice_of(shape: tuple[int, ...], card: Card, tiling: Tiling) -> Lattice:
         raise RecipeError(
             f"tiling.overlap is {overlap}: {error}", "less than the patch on every axis", "lower it"
         ) from error
-    return Lattice.of(shape, patch, steps, tiling.blend, "even" if even else "overhang")
+    profile = "nnunet" if even and tiling.blend == "gaussian" else tiling.blend
+    return Lattice.of(shape, patch, steps, profile, "even" if even else "overhang")
 
 
 def _even_step(patch: int, overlap: float) -> float:

@@ -9,7 +9,9 @@ made, and a box of it afterwards.
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -105,6 +107,9 @@ class PreparedVolume:
         self._settled = settled
         self._scratch = scratch
         self._file: BinaryIO | None = None
+        self._held = ExitStack()
+        # One that is forgotten lets go of its file as well.
+        self._close = weakref.finalize(self, self._held.close)
 
     @property
     def settled(self) -> Settled:
@@ -171,15 +176,16 @@ class PreparedVolume:
 
     def close(self) -> None:
         """Let go of the files."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._close()
         self._source.close()
 
     def _made(self) -> BinaryIO:
+        if not self._close.alive:
+            raise ValueError(f"{self.name} was closed")
         if self._file is None:
             size = 4 * self.channels * Box.whole(self._settled.shape).size
             self._file = scratch_file(self.identity(), size, self._scratch, self._write)
+            self._held.callback(self._file.close)
         return self._file
 
     def _write(self, target: BinaryIO) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import map_coordinates
 
-from tiling import AxisMap
+from tiling import AxisMap, Filter, PlacedMap
 
 LAWS = settings(max_examples=80, deadline=None, derandomize=True)
 sizes = st.integers(1, 60)
 maps = st.builds(AxisMap, sizes, sizes)
+all_maps = st.builds(AxisMap, sizes, sizes, st.sampled_from(get_args(Filter)))
 
 
 def rows(axis_map: AxisMap, seed: int = 0) -> np.ndarray:
@@ -63,7 +67,7 @@ def test_large_grids_agree_with_pytorch_too() -> None:
         assert np.allclose(axis_map.apply(values, 1, 0, 0, target), theirs[0, 0].numpy(), atol=1e-5)
 
 
-@given(maps, st.data())
+@given(all_maps, st.data())
 @LAWS
 def test_no_bit_depends_on_where_the_axis_is_cut(axis_map: AxisMap, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, axis_map.target - 1))
@@ -78,7 +82,7 @@ def test_no_bit_depends_on_where_the_axis_is_cut(axis_map: AxisMap, data: st.Dat
     assert part.tobytes() == np.ascontiguousarray(all_cells[:, start:stop]).tobytes()
 
 
-@given(maps, st.data())
+@given(all_maps, st.data())
 @LAWS
 def test_support_is_what_has_weight_and_no_more(axis_map: AxisMap, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, axis_map.target - 1))
@@ -88,7 +92,7 @@ def test_support_is_what_has_weight_and_no_more(axis_map: AxisMap, data: st.Data
     assert (used[0], used[-1] + 1) == axis_map.support(start, stop)
 
 
-@given(maps)
+@given(all_maps)
 @LAWS
 def test_weights_are_positive_and_sum_to_one(axis_map: AxisMap) -> None:
     ones = axis_map.apply(np.eye(axis_map.source, dtype=np.float32), 1, 0, 0, axis_map.target)
@@ -96,14 +100,14 @@ def test_weights_are_positive_and_sum_to_one(axis_map: AxisMap) -> None:
     assert np.abs(ones.astype(np.float64).sum(axis=0) - 1).max() < 1e-6
 
 
-@given(maps, st.integers(0, 70))
+@given(all_maps, st.integers(0, 70))
 @LAWS
 def test_ready_is_the_largest_number_of_cells_that_can_be_made(axis_map: AxisMap, stop: int) -> None:
     makeable = [n for n in range(1, axis_map.target + 1) if axis_map.support(0, n)[1] <= stop]
     assert axis_map.ready(stop) == max(makeable, default=0)
 
 
-@given(maps)
+@given(all_maps)
 @LAWS
 def test_lag_is_enough_for_every_cell_that_is_not_ready(axis_map: AxisMap) -> None:
     for stop in range(axis_map.source):
@@ -111,7 +115,7 @@ def test_lag_is_enough_for_every_cell_that_is_not_ready(axis_map: AxisMap) -> No
         assert axis_map.support(following, following + 1)[0] >= stop - axis_map.lag
 
 
-@given(maps)
+@given(all_maps)
 @LAWS
 def test_centres_map_the_extent_onto_itself(axis_map: AxisMap) -> None:
     assert axis_map.centre(-0.5) == pytest.approx(-0.5)
@@ -146,3 +150,54 @@ def test_axes_without_cells_are_refused() -> None:
     for source, target in ((0, 3), (3, 0)):
         with pytest.raises(ValueError, match="cells on both sides"):
             AxisMap(source, target)
+
+
+@given(sizes, sizes)
+@LAWS
+def test_linear_samples_as_scipy_does_where_the_target_is_coarser_too(source: int, target: int) -> None:
+    values = rows(AxisMap(source, target))
+    centres = (np.arange(target) + 0.5) * source / target - 0.5
+    for rule, order in (("linear", 1), ("nearest", 0)):
+        if order == 0 and (np.abs((centres + 0.5) % 1) < 1e-9).any():
+            continue  # between two cells scipy's floats decide
+        theirs = [map_coordinates(line.astype(float), centres[None], order=order, mode="nearest") for line in values]
+        ours = AxisMap(source, target, rule).apply(values, 1, 0, 0, target)  # type: ignore[arg-type]
+        assert np.allclose(ours, theirs, atol=1e-6)
+
+
+@st.composite
+def placed(draw: st.DrawFn) -> PlacedMap:
+    part = draw(all_maps)
+    start = draw(st.integers(0, 9))
+    return PlacedMap(part, draw(st.integers(0, 9)), start, start + part.target + draw(st.integers(0, 9)))
+
+
+@given(placed(), st.data())
+@LAWS
+def test_a_placed_map_is_its_part_repeated_at_the_ends(found: PlacedMap, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, found.target - 1))
+    stop = data.draw(st.integers(start + 1, found.target))
+    low, high = found.support(start, stop)
+    inner = rows(found.part)
+    source = np.concatenate([np.full((3, found.source_start), np.nan, np.float32), inner], 1)
+    whole = np.pad(
+        found.part.apply(inner, 1, 0, 0, found.part.target),
+        ((0, 0), (found.target_start, found.target - found.target_start - found.part.target)),
+        mode="edge",
+    )
+    assert np.array_equal(found.apply(source[:, low:high], 1, low, start, stop), whole[:, start:stop])
+
+
+@given(placed(), st.integers(0, 80))
+@LAWS
+def test_what_a_placed_map_has_ready_can_be_made_and_its_lag_is_enough(found: PlacedMap, stop: int) -> None:
+    ready = found.ready(stop)
+    makeable = [n for n in range(1, found.target + 1) if found.support(0, n)[1] <= stop]
+    assert ready == max(makeable, default=0)
+    if ready < found.target:
+        assert found.support(ready, ready + 1)[0] >= min(stop, found.source_start + found.part.source) - found.lag
+
+
+def test_a_part_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        PlacedMap(AxisMap(3, 5), 0, 2, 6)

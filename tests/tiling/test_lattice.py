@@ -22,7 +22,7 @@ def tilings(draw: st.DrawFn) -> tuple[int, int, int]:
     return draw(sizes), patch, draw(st.integers(1, patch))
 
 
-@given(tilings(), st.sampled_from(("overhang", "shifted")))
+@given(tilings(), st.sampled_from(("overhang", "shifted", "even")))
 @LAWS
 def test_every_cell_is_covered_and_no_patch_is_idle(tiling: tuple[int, int, int], rule: Rule) -> None:
     size, patch, step = tiling
