@@ -14,7 +14,7 @@ from segflow.errors import ModelError
 from segflow.grid import Kind
 from segflow.models.bare import bare_card, checked
 from segflow.models.card import Card, read_card
-from segflow.models.describe import describe
+from segflow.models.describe import Described, describe
 from segflow.models.formats import format_of, missing, resolve
 from segflow.models.formats.states import full_arguments as full_arguments
 from segflow.recipe import ModelChoice
@@ -192,6 +192,7 @@ def load_model(choice: ModelChoice, base: Path | Callable[[str], Path] = Path(),
 
 def _member(name: str, choice: ModelChoice, base: Path | Callable[[str], Path], kind: Kind | None) -> Member:
     """Find one network, with the recipe's overrides in its card."""
+    own = True
     if name.startswith(BUILTIN):
         found = builtin(name.removeprefix(BUILTIN))
         member = Member(found.card, found.weights)
@@ -200,22 +201,24 @@ def _member(name: str, choice: ModelChoice, base: Path | Callable[[str], Path], 
 
         member = Member(torchvision_card(name), torchvision_file(name))
     else:
-        member = _from_file(base(name) if callable(base) else base / Path(name).expanduser(), choice, kind)
+        place = resolve(base(name) if callable(base) else base / Path(name).expanduser())
+        said = describe(place, choice.trust)
+        own = said.card is not None
+        member = _from_file(place, said, choice, kind)
     if kind is not None and member.card.kind != kind:
         raise ModelError(
             f"{member.card.name} segments a {member.card.kind}",
             f"a model for a {kind}, as the recipe's kind says",
             "`segflow models` lists the built-in ones with their kind",
         )
+    if own and choice.architecture is not None and not isinstance(choice.weights, str):
+        choice = choice.model_copy(update={"architecture": None, "arguments": {}})  # meant for members without a card
     return Member(_overridden(member.card, choice), member.weights)
 
 
-def _from_file(path: Path, choice: ModelChoice, kind: Kind | None) -> Member:
-    place = resolve(path)
-    row = format_of(place)
-    found = describe(place, choice.trust)
+def _from_file(place: Path, found: Described, choice: ModelChoice, kind: Kind | None) -> Member:
     if found.needs_trust and not choice.trust:
-        row.reader().network(place, found.card or _NO_CARD, False)  # says what it would run, and refuses
+        format_of(place).reader().network(place, found.card or _NO_CARD, False)  # says what it would run, and refuses
     if found.card is None:
         return Member(bare_card(found, choice, kind), place)
     card = found.card

@@ -23,7 +23,7 @@ from segflow.models.ensemble import Averaged, symmetries
 from segflow.models.model import Model, load_model
 from segflow.models.probabilities import Probabilities
 from segflow.recipe import Compute, Tiling, parse_recipe
-from tests.bringing import CLASSES, OPEN, choose, network, to_onnx
+from tests.bringing import CLASSES, OPEN, choose, network, save_state, to_onnx
 from tests.making import make_model, texture, write_raster
 
 WAYS = [("flips", 2, 3), ("flips", 3, 4), ("mirror", 2, 4), ("mirror", 3, 8), ("d4", 2, 8)]
@@ -213,6 +213,17 @@ def test_members_of_other_strides_get_patches_that_fit_both(tmp_path: Path) -> N
     two = make_model(tmp_path / "two", stride=24, patch=(48, 48))
     card = load_model(choose((str(one), str(two)), classes=None)).card
     assert (card.stride, card.patch) == (24, (48, 48))
+
+
+def test_an_architecture_in_the_recipe_is_for_the_members_without_a_card(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"classes": CLASSES, "ignore": (), "normalisation": {"mean": (128.0,), "deviation": (40.0,)}}
+    carded = make_model(tmp_path, architecture="segnet", arguments={"width": 4, "depth": 2}, **keys)
+    bare = save_state(network(4), tmp_path / "bare.safetensors")
+    choice = choose((str(carded), str(bare)), architecture="unet", arguments={"width": 4, "depth": 2})
+    model = load_model(choice)
+    assert [member.card.architecture for member in model.members] == ["segnet", "unet"]
+    with torch.inference_mode():
+        assert model.network()(torch.zeros(1, 3, 16, 16)).shape == (1, 3, 16, 16)
 
 
 def test_d4_needs_squares_of_rasters(tmp_path: Path) -> None:
