@@ -102,6 +102,8 @@ def fit(
             if begun and "state_dict" in str(error):
                 raise _of_another_fit(last, error) from error
             raise
+        except SystemExit as stop:  # what Lightning makes of Ctrl-C, having turned a second one off
+            raise KeyboardInterrupt from stop
     return _fitted(module, settings, watched, trainer.is_global_zero)
 
 
