@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -202,10 +203,52 @@ def weights_that_are_a_pickle(make: Any) -> list[str | Path]:
     return run(make)
 
 
-@case("is a pickle")
-def weights_named_as_a_pickle(make: Any) -> list[str | Path]:
+class Touch:
+    """What a pickle makes a file with when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
+
+
+@case("pickle that would run code", "system", "--trust")
+def weights_that_would_run_a_command(make: Any) -> list[str | Path]:
+    (make.folder / "toy.pt").write_bytes(pickle.dumps(Touch(make.folder / "touched")))
+    return run(make, model={"weights": "toy.pt"})
+
+
+@case("no file of PyTorch's")
+def weights_called_pt_that_are_text(make: Any) -> list[str | Path]:
     (make.folder / "toy.pt").write_bytes(b"anything")
     return run(make, model={"weights": "toy.pt"})
+
+
+@case("not an ONNX model", "downloaded whole")
+def text_called_onnx(make: Any) -> list[str | Path]:
+    (make.folder / "toy.onnx").write_text("version https://git-lfs.github.com/spec/v1")
+    return run(make, model={"weights": "toy.onnx"})
+
+
+@case("holds no model")
+def an_empty_folder_as_weights(make: Any) -> list[str | Path]:
+    (make.folder / "empty").mkdir()
+    return run(make, model={"weights": "empty"})
+
+
+@case("differ in channels")
+def an_ensemble_of_models_with_other_channels(make: Any) -> list[str | Path]:
+    other = make.model(name="other").with_suffix(".yaml")
+    other.write_text(other.read_text().replace("red", "infrared"))
+    return run(make, model={"weights": ["toy.safetensors", "other.safetensors"]})
+
+
+@case("d4 for a volume")
+def symmetries_of_the_square_for_a_volume(make: Any) -> list[str | Path]:
+    make.volume()
+    make.model("volume", name="cube")
+    return run(make, kind="volume", inputs="a.nii.gz", model={"weights": "cube.safetensors", "tta": "d4"})
 
 
 @case("does not hold the weights of unet", "missing")

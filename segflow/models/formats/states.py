@@ -146,7 +146,9 @@ def _likeliest(needed: set[str], found: Mapping[str, Any]) -> str:
 
 
 def _counters_from(wanted: Mapping[str, Tensor], found: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Fill in batch counters, which older checkpoints lack and prediction does not read."""
+    """Fill in batch counters where there are none: older checkpoints lack them, and prediction does not read them."""
+    if any(key.endswith(_COUNTERS) for key in found):
+        return found
     return {**{key: value for key, value in wanted.items() if key.endswith(_COUNTERS)}, **found}
 
 

@@ -246,6 +246,7 @@ PREFIXES: dict[str, Callable[[dict[str, Any]], Any]] = {
         **{"model." + key: value * 0 for key, value in state.items()},
         **{"ema_model." + key: value for key, value in state.items()},
     },
+    "without batch counters": lambda state: {k: v for k, v in state.items() if not k.endswith("_tracked")},
     "compiled": lambda state: {"_orig_mod." + key: value for key, value in state.items()},
     "ordered": OrderedDict,
 }
