@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from segflow.errors import ModelError
+from segflow.errors import ModelError, RecipeError
 from segflow.memory import allowance
 from segflow.metrics import Counts, Scores, scores
 from segflow.models.card import Card
@@ -218,6 +218,15 @@ def card_of(recipe: Recipe) -> Card:
         first = Card.model_validate({**named, **{k: v for k, v in plan.card.items() if k not in ("patch", "stride")}})
         with torch.device("meta"):
             stride = int(getattr(build(plan.architecture, full_arguments(first)), "stride", 1))
+        _require_multiples(plan.patch, stride)
         return Card.model_validate({**named, "stride": stride, **plan.card})
     except ValueError as error:
         raise ModelError(f"train makes no card: {error}", "values that a card takes", "correct train") from error
+
+
+def _require_multiples(patch: tuple[int, ...], stride: int) -> None:
+    if any(n % stride for n in patch):
+        near = [max(1, round(n / stride)) * stride for n in patch]
+        raise RecipeError(
+            f"train.patch is {list(patch)}", f"multiples of {stride}, the network's total stride", f"take {near}"
+        )

@@ -161,3 +161,8 @@ def test_holding_everything_back_is_refused(folder: Path) -> None:
 def test_a_recipe_without_train_is_refused(folder: Path) -> None:
     with pytest.raises(RecipeError, match="no key train"):
         train(parse_recipe({key: value for key, value in KEYS.items() if key != "train"}, folder))
+
+
+def test_a_patch_that_the_network_cannot_halve_is_refused_by_its_own_key(folder: Path) -> None:
+    with pytest.raises(RecipeError, match=r"(?s)train\.patch is \[30, 30\].*take \[32, 32\]"):
+        train(recipe(folder, patch=[30, 30]))
