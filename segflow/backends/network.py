@@ -103,7 +103,8 @@ def activation_bytes(network: nn.Module, patch: tuple[int, ...], channels: int, 
     finally:
         for hook in hooks:
             hook.remove()
-    return 2 * sum(cells) * prod(patch) // prod(small) + int(getattr(network, "chunk_bytes", 0))
+    passes = int(getattr(network, "passes", 1))  # of nnU-Net's folds and mirrored views, one after the other as well
+    return 2 * sum(cells) * prod(patch) // prod(small) // passes + int(getattr(network, "chunk_bytes", 0))
 
 
 def _require_fitting(network: nn.Module, card: Card, patch: tuple[int, ...]) -> None:

@@ -20,6 +20,9 @@ _FCN = "Long, Shelhamer, Darrell: Fully Convolutional Networks, CVPR 2015"
 _SEGNET = "Badrinarayanan, Kendall, Cipolla: SegNet, TPAMI 2017"
 
 
+_PACKAGE = "segflow.models.networks"
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """One row of the list of networks.
@@ -31,7 +34,7 @@ class Architecture:
         parameters_3d: the same in three dimensions; None where it is made in two only.
         paper: where it was published.
         paper_arguments: channels in and out that the counts are for.
-        place: module and class.
+        place: module in `segflow.models.networks`, and class.
         upsamplings: ways of upsampling that it can be made with, the default first; empty where it has none.
     """
 
@@ -51,7 +54,7 @@ _ARCHITECTURES = (
         846_170,
         "Cireşan et al.: Deep Neural Networks Segment Neuronal Membranes, NIPS 2012",
         (1, 2),
-        ("segflow.models.patch_classifier", "PatchClassifier"),
+        ("patch_classifier", "PatchClassifier"),
     ),
     Architecture(
         "full_resolution",
@@ -59,23 +62,29 @@ _ARCHITECTURES = (
         449_557,
         "after Jain et al.: Image Restoration with Convolutional Networks, ICCV 2007",
         (3, 21),
-        ("segflow.models.full_resolution", "FullResolution"),
+        ("full_resolution", "FullResolution"),
     ),
-    Architecture("fcn32s", 134_358_997, 780_342_613, _FCN, (3, 21), ("segflow.models.fcn", "FCN32s"), _SCORES),
-    Architecture("fcn16s", 134_376_826, 780_381_610, _FCN, (3, 21), ("segflow.models.fcn", "FCN16s"), _SCORES),
-    Architecture("fcn8s", 134_389_279, 780_415_231, _FCN, (3, 21), ("segflow.models.fcn", "FCN8s"), _SCORES),
+    Architecture("fcn32s", 134_358_997, 780_342_613, _FCN, (3, 21), ("fcn", "FCN32s"), _SCORES),
+    Architecture("fcn16s", 134_376_826, 780_381_610, _FCN, (3, 21), ("fcn", "FCN16s"), _SCORES),
+    Architecture("fcn8s", 134_389_279, 780_415_231, _FCN, (3, 21), ("fcn", "FCN8s"), _SCORES),
     Architecture(
         "deconvnet",
         251_788_949,
         1_543_826_453,
         "Noh, Hong, Han: Learning Deconvolution Network, ICCV 2015",
         (3, 21),
-        ("segflow.models.deconvnet", "DeconvNet"),
+        ("deconvnet", "DeconvNet"),
         _UNPOOLING,
     ),
-    Architecture("segnet", 29_441_419, 88_292_491, _SEGNET, (3, 11), ("segflow.models.segnet", "SegNet"), _UNPOOLING),
+    Architecture("segnet", 29_441_419, 88_292_491, _SEGNET, (3, 11), ("segnet", "SegNet"), _UNPOOLING),
     Architecture(
-        "segnet_basic", 1_416_075, 9_902_091, _SEGNET, (3, 11), ("segflow.models.segnet", "SegNetBasic"), _UNPOOLING
+        "segnet_basic",
+        1_416_075,
+        9_902_091,
+        _SEGNET,
+        (3, 11),
+        ("segnet", "SegNetBasic"),
+        _UNPOOLING,
     ),
     Architecture(
         "unet",
@@ -83,7 +92,7 @@ _ARCHITECTURES = (
         90_298_626,
         "Ronneberger, Fischer, Brox: U-Net, MICCAI 2015",
         (1, 2),
-        ("segflow.models.unet", "UNet"),
+        ("unet", "UNet"),
         ("transposed", "nearest", "bed_of_nails", "bilinear", "max_unpooling"),
     ),
 )
@@ -137,10 +146,10 @@ def build(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
         return zoo.build(architecture, arguments)
     row = _row(architecture)
     module, name = row.place
-    maker = getattr(import_module(module), name)
+    maker = getattr(import_module(f"{_PACKAGE}.{module}"), name)
     takes = [key for key in signature(maker).parameters if key != "self"]
     if "upsampling" in arguments and not row.upsamplings:
-        import_module("segflow.models.upsampling").check_upsampling(architecture, arguments["upsampling"], ())
+        import_module(f"{_PACKAGE}.upsampling").check_upsampling(architecture, arguments["upsampling"], ())
     try:
         network: nn.Module = maker(**arguments)
     except TypeError as error:

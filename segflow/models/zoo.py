@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from segflow.errors import ModelError, SegflowError
 from segflow.models.card import Card, LabelClass, Normalisation
-from segflow.models.layers import check_input
+from segflow.models.networks.layers import check_input
 from segflow.models.registry import torchvision_architectures
 
 TORCHVISION = "torchvision:"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from segflow.models.layers import pool_with_places, unpool
+from segflow.models.networks.layers import pool_with_places, unpool
 
 SHAPES = st.one_of(
     st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 5), st.integers(1, 5)),

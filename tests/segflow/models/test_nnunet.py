@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from segflow.backends.network import activation_bytes
 from segflow.errors import ModelError
 from segflow.models.card import Card, read_card, write_card
 from segflow.models.formats import format_of, resolve
@@ -211,3 +212,12 @@ def test_weights_of_another_network_and_other_classes_are_refused(folder: Path) 
 
 def test_mirror_axes_that_the_patch_has_not_are_refused(folder: Path) -> None:
     refused(folder, r"mirror is \[3\]", mirror=[3])
+
+
+def test_memory_does_not_grow_with_folds_and_mirrored_views(folder: Path) -> None:
+    def estimate(arguments: dict[str, Any]) -> int:
+        network = load_model(ModelChoice(weights=str(folder), trust=True, arguments=arguments)).network()
+        return activation_bytes(network, (8, 64, 64), 1, 1)
+
+    one = estimate({"folds": [0], "mirror": []})
+    assert one == estimate({}) > 0

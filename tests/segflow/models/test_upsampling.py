@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from segflow.errors import ModelError
-from segflow.models.layers import pool_with_places
-from segflow.models.upsampling import (
+from segflow.models.networks.layers import pool_with_places
+from segflow.models.networks.upsampling import (
     LearnedBilinear,
     Up,
     Upsampling,

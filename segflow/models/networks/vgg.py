@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from segflow.models.layers import Norm, conv, conv_norm_relu, norm_layer
+from segflow.models.networks.layers import Norm, conv, conv_norm_relu, norm_layer
 
 FULLY_CONNECTED = 64  # VGG16's fc6 and fc7 have 4,096 features: 64 times the width
 

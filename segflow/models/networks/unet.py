@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from segflow.errors import ModelError
-from segflow.models import vgg
-from segflow.models.layers import Norm, check_arguments, check_input, conv, conv_norm_relu, down_conv, up_conv
-from segflow.models.upsampling import Places, Up, Upsampling, check_upsampling, down
+from segflow.models.networks import vgg
+from segflow.models.networks.layers import Norm, check_arguments, check_input, conv, conv_norm_relu, down_conv, up_conv
+from segflow.models.networks.upsampling import Places, Up, Upsampling, check_upsampling, down
 
 WAYS = ("transposed", "nearest", "bed_of_nails", "bilinear", "max_unpooling")
 

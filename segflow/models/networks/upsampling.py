@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segflow.errors import ModelError
-from segflow.models.layers import conv, pool, pool_with_places, unpool
+from segflow.models.networks.layers import conv, pool, pool_with_places, unpool
 
 Upsampling = Literal["nearest", "bed_of_nails", "bilinear", "max_unpooling", "transposed"]
 Places = list[Tensor]

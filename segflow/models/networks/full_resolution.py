@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from segflow.models import vgg
-from segflow.models.layers import Norm, check_arguments, check_input, conv
+from segflow.models.networks import vgg
+from segflow.models.networks.layers import Norm, check_arguments, check_input, conv
 
 
 class FullResolution(nn.Module):

@@ -16,9 +16,16 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from segflow.errors import ModelError
-from segflow.models import vgg
-from segflow.models.layers import Norm, check_arguments, check_input, conv, pool
-from segflow.models.upsampling import LearnedBilinear, Upsampling, bilinear, check_upsampling, fixed_transposed, nearest
+from segflow.models.networks import vgg
+from segflow.models.networks.layers import Norm, check_arguments, check_input, conv, pool
+from segflow.models.networks.upsampling import (
+    LearnedBilinear,
+    Upsampling,
+    bilinear,
+    check_upsampling,
+    fixed_transposed,
+    nearest,
+)
 
 WAYS = ("transposed", "bilinear", "nearest")
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segflow.models import vgg
-from segflow.models.layers import Norm, check_arguments, check_input, conv, norm_layer, pool
+from segflow.models.networks import vgg
+from segflow.models.networks.layers import Norm, check_arguments, check_input, conv, norm_layer, pool
 
 KERNELS = (4, 5, 4, 4)
 HIDDEN = 200

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from segflow.models import vgg
-from segflow.models.layers import Norm, check_arguments, check_input, conv, norm_layer
-from segflow.models.upsampling import Places, Up, Upsampling, check_upsampling, down
+from segflow.models.networks import vgg
+from segflow.models.networks.layers import Norm, check_arguments, check_input, conv, norm_layer
+from segflow.models.networks.upsampling import Places, Up, Upsampling, check_upsampling, down
 
 WAYS = ("max_unpooling", "nearest", "bed_of_nails", "bilinear", "transposed")
 
