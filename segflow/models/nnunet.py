@@ -200,7 +200,10 @@ def _located(name: str) -> Any:
             "networks of dynamic_network_architectures, as nnU-Net plans them",
             "networks of other packages are not loaded here; export the model as ONNX",
         )
-    found = pydoc.locate(name)
+    try:
+        found = pydoc.locate(name)
+    except pydoc.ErrorDuringImport:
+        found = None
     if found is None:
         raise ModelError(
             f"the class {name} that plans.json names is not installed",

@@ -293,7 +293,7 @@ def _scheme(name: str, masked: bool, facts: Mapping[str, Any], folder: Path) -> 
 
 
 def _architecture(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the network that a configuration names; plans before v2.3 spell it out key by key."""
+    """Return the network that a configuration names; older plans spell it out key by key."""
     if "architecture" in values:
         return dict(values["architecture"])
     kinds = {

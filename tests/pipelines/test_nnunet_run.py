@@ -12,7 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines import run
-from segflow.recipe import parse_recipe
+from segflow.grid import Grid
+from segflow.inmemory import predict
+from segflow.models.model import load_model
+from segflow.recipe import ModelChoice, parse_recipe
 from tests.nnunet import making
 
 
@@ -93,6 +96,13 @@ def test_labels_are_those_of_nnunet_however_the_volume_is_cut(mr: Trained, tmp_p
     for path in sorted(whole.glob("*.nii.gz")):
         assert path.read_bytes() == (cut / path.name).read_bytes()
     assert not list(tmp_path.glob("*/.segflow/scenes/*"))
+    volume = nib.load(mr.folder / "test" / "coarse_0000.nii.gz")
+    model = load_model(ModelChoice(weights=str(mr.results), trust=True))
+    order = ["ijk".index(letter) for letter in model.card.orientation]
+    zooms = tuple(float(volume.header.get_zooms()[axis]) for axis in order)
+    array = np.asarray(volume.dataobj).transpose(order)
+    found = predict(array, Grid("volume", array.shape, spacing=zooms), model)
+    np.testing.assert_array_equal(found.transpose(np.argsort(order)), labels_of(whole / "coarse_dseg.nii.gz"))
     sure = nib.load(whole / "large_confidence.nii.gz").get_fdata()
     assert sure[0, 0, 0] == 255  # outside of the crop
     assert sure.min() > 60

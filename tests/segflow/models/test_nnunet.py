@@ -79,7 +79,7 @@ def test_a_configuration_inherits_and_a_lowres_one_stands_by_itself(tmp_path: Pa
     assert card(lowres).spacing == (4, 2, 2)
 
 
-def test_plans_of_nnunet_before_2_3_spell_the_same_network(tmp_path: Path) -> None:
+def test_older_plans_spell_the_same_network_key_by_key(tmp_path: Path) -> None:
     new = configuration()
     kwargs = new.pop("architecture")["arch_kwargs"]
     old = {
@@ -97,6 +97,22 @@ def test_plans_of_nnunet_before_2_3_spell_the_same_network(tmp_path: Path) -> No
     write_fold(made)
     network = load_model(ModelChoice(weights=str(made), trust=True)).network()
     assert {f"members.0.{key}" for key in state} == set(network.state_dict())
+
+
+def test_residual_encoders_are_built_too(tmp_path: Path) -> None:
+    changed = configuration()
+    changed["architecture"]["network_class_name"] = (
+        "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+    )
+    kwargs = changed["architecture"]["arch_kwargs"]
+    kwargs["n_blocks_per_stage"] = kwargs.pop("n_conv_per_stage")
+    made = write_plans(tmp_path, configurations={"3d_fullres": changed})
+    write_fold(made)
+    network = load_model(ModelChoice(weights=str(made), trust=True)).network()
+    with torch.inference_mode():
+        values = network(torch.randn(1, 1, 8, 8, 8))
+    assert values.shape == (1, 3, 8, 8, 8)
+    assert 0 <= float(values.min()) <= float(values.max()) <= 1
 
 
 def test_one_network_is_the_mean_of_all_folds_and_fewer_can_be_chosen(folder: Path) -> None:
