@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+_LINE = 300
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library's error says, at most 300 letters; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:_LINE] if lines else type(error).__name__
+
 
 class SegflowError(Exception):
     """Something that the user can mend.

@@ -10,7 +10,7 @@ from torch import nn
 
 from segflow.backends.counting import cells_of_operations
 from segflow.backends.ordered import Signature
-from segflow.errors import ModelError
+from segflow.errors import ModelError, first_line
 from segflow.models.card import Card
 from segflow.models.ensemble import Averaged
 from segflow.models.formats.export import ExportedNetwork
@@ -147,7 +147,7 @@ def _output_shape(module: nn.Module, inputs: tuple[int, ...], card: Card) -> tup
             result = module(torch.zeros((1, *inputs)))
     except (ModelError, RuntimeError, ValueError, IndexError) as error:
         raise ModelError(
-            f"{card.name} does not take {inputs[0]} channels in a patch of {inputs[1:]}: {str(error).splitlines()[0]}",
+            f"{card.name} does not take {inputs[0]} channels in a patch of {inputs[1:]}: {first_line(error)}",
             "a network that fits the channels, patch and output of its card",
             "correct channels, arguments, stride or output in the card",
         ) from error

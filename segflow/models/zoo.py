@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segflow.errors import ModelError, SegflowError
+from segflow.errors import ModelError, SegflowError, first_line
 from segflow.models.card import Card, LabelClass, Normalisation
 from segflow.models.networks.layers import check_input
 from segflow.models.registry import torchvision_architectures
@@ -98,9 +98,8 @@ def build(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
         RuntimeError,
         AssertionError,
     ) as error:
-        reason = str(error).strip().splitlines() or [repr(error)]
         raise ModelError(
-            f"{architecture} cannot be made with {rest}: {reason[0]}",
+            f"{architecture} cannot be made with {rest}: {first_line(error)}",
             "arguments that the library's own function takes",
             "correct the arguments",
         ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from segflow.errors import ModelError
+from segflow.errors import ModelError, first_line
 from segflow.io.atomic import replacing
 from segflow.models.card import Card
 from segflow.models.probabilities import Probabilities
@@ -51,7 +51,7 @@ def write_onnx(network: nn.Module, card: Card, path: Path) -> None:
                 )
         except (RuntimeError, ValueError) as error:
             raise ModelError(
-                f"{card.name} cannot be written as ONNX: {str(error).splitlines()[0]}",
+                f"{card.name} cannot be written as ONNX: {first_line(error)}",
                 "operations that ONNX has",
                 "use the safetensors file, which holds the same",
             ) from error

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
-from segflow.errors import OutputError, RecipeError
+from segflow.errors import OutputError, RecipeError, first_line
 from segflow.io.atomic import replacing
 from segflow.report.training import Point, Scored
 from segflow.training.batches import Batch, Batches
@@ -220,7 +220,7 @@ class _AtomicCheckpoint(TorchCheckpointIO):
                 torch.save(checkpoint, part)
         except RuntimeError as error:  # torch's writer turns a full disk into one
             raise OutputError(
-                f"{path} cannot be written: {str(error).splitlines()[0]}",
+                f"{path} cannot be written: {first_line(error)}",
                 "a folder with room for a checkpoint",
                 "free space, then run the same command: it goes on from the checkpoint before",
             ) from error
@@ -254,7 +254,7 @@ def _read(last: Path) -> dict[str, Any] | None:
 
 def _of_another_fit(last: Path, error: Exception) -> OutputError:
     return OutputError(
-        f"{last} is of another training or broken: {str(error).strip().splitlines()[0]}",
+        f"{last} is of another training or broken: {first_line(error)}",
         "a checkpoint of this recipe",
         "remove it to start afresh, or choose another outputs.folder",
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from segflow.errors import ModelError
+from segflow.errors import ModelError, first_line
 from segflow.models.card import Card
 from segflow.models.describe import Described
 
@@ -128,9 +128,8 @@ def _load(path: Path) -> ExportedProgram:
             warnings.simplefilter("ignore")
             return torch.export.load(str(path))
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"{path} is not a torch.export file that can be read: {line}",
+            f"{path} is not a torch.export file that can be read: {first_line(error)}",
             "what torch.export.save writes, of this PyTorch or an older one",
             "copy it again, or export it again with the PyTorch that is installed here",
         ) from error

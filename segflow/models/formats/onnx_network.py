@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from segflow.errors import ModelError
+from segflow.errors import ModelError, first_line
 from segflow.models.formats.onnx_header import Header, cells_made
 
 _TYPES = {"FLOAT": torch.float32, "FLOAT16": torch.float16, "DOUBLE": torch.float64, "BFLOAT16": torch.bfloat16}
@@ -70,7 +70,7 @@ class OnnxNetwork(nn.Module):
             found: Any = self._session.run(None, {self._name: x.contiguous().numpy()})[self.output]
         except Exception as error:
             raise ModelError(
-                f"{self.path} does not take an array of shape {tuple(x.shape)}: {_line(error)}",
+                f"{self.path} does not take an array of shape {tuple(x.shape)}: {first_line(error)}",
                 "the patch and channels that the graph was made for",
                 "set tiling.patch to a size that the network takes, such as a multiple of 32",
             ) from error
@@ -120,11 +120,7 @@ def _session(path: Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise ModelError(
-            f"ONNX Runtime cannot load {path}: {_line(error)}",
+            f"ONNX Runtime cannot load {path}: {first_line(error)}",
             "a whole ONNX file of standard operations",
             "export it again, with an opset that ONNX Runtime knows",
         ) from error
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from segflow.errors import ModelError
+from segflow.errors import ModelError, first_line
 
 _SHOWN = 4
 
@@ -43,7 +43,7 @@ def read_pickle(path: Path, trust: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
         raise ModelError(
-            f"{path} cannot be unpickled: {type(error).__name__}: {_line(error)}",
+            f"{path} cannot be unpickled: {type(error).__name__}: {first_line(error)}",
             "a file whose classes can be imported here",
             "install what it was written with, or save network.state_dict()",
         ) from error
@@ -140,11 +140,7 @@ def _harmless() -> list[Any]:
 
 def _broken(path: Path, error: Exception) -> ModelError:
     return ModelError(
-        f"{path} is no pickle of PyTorch's that can be read: {_line(error)}",
+        f"{path} is no pickle of PyTorch's that can be read: {first_line(error)}",
         "what torch.save writes",
         "check that it was copied or downloaded whole; Git LFS leaves a small text file in its place",
     )
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

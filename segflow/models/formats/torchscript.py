@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segflow.errors import ModelError
+from segflow.errors import ModelError, first_line
 from segflow.models.card import Card
 from segflow.models.describe import Described
 from segflow.models.formats.pickles import globals_of
@@ -137,9 +137,8 @@ def _load(path: Path) -> torch.jit.ScriptModule:
 
 
 def _broken(path: Path, error: Exception) -> ModelError:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return ModelError(
-        f"{path} is not a whole TorchScript file: {line}",
+        f"{path} is not a whole TorchScript file: {first_line(error)}",
         "what torch.jit.save writes",
         "copy or download it again, or export it with the PyTorch that is installed here",
     )
