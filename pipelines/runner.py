@@ -15,13 +15,13 @@ from pipelines.engine import Engine, model_of, settle
 from pipelines.events import ChunkDone, Listener, SceneEnded, SceneStarted
 from pipelines.export import export
 from pipelines.journal import ChunkRecord, Totals, has_chunks
-from pipelines.lock import locked
 from pipelines.outputs import published, remove_outdated, require_nothing_overwritten
 from pipelines.plan import ScenePlan
 from pipelines.predict import Executor, InProcess, Workshop, predict
 from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
 from pipelines.report import finished, report
 from segflow.errors import InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
+from segflow.io.lock import locked
 from segflow.recipe import Recipe, read_recipe
 from segflow.report import RunReport, SceneReport, SceneState, run_report, write_run_report
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.lock import locked
+from segflow.io.lock import locked
 from segflow.errors import OutputError
 
 HOLD = (
-    "import sys; from pathlib import Path; from pipelines.lock import locked\n"
+    "import sys; from pathlib import Path; from segflow.io.lock import locked\n"
     "with locked(Path(sys.argv[1])):\n"
     "    print('held', flush=True)\n"
     "    sys.stdin.read()\n"

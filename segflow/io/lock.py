@@ -12,20 +12,24 @@ from segflow.errors import OutputError
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, who: str = "run") -> Iterator[None]:
     """Hold the lock.
 
+    Args:
+        path: the lock's file, in a hidden folder of the output folder.
+        who: what works there one at a time.
+
     Raises:
-        OutputError: another run holds it, or the folder cannot be written.
+        OutputError: another process holds it, or the folder cannot be written.
     """
-    handle = _hold(path)
+    handle = _hold(path, who)
     try:
         yield
     finally:
         os.close(handle)
 
 
-def _hold(path: Path) -> int:
+def _hold(path: Path, who: str) -> int:
     """Open and lock the file; once more where the one who held it has just removed it."""
     while True:
         handle = _open(path)
@@ -38,8 +42,8 @@ def _hold(path: Path) -> int:
         except OSError as error:
             os.close(handle)
             raise OutputError(
-                f"another run is working in {path.parent.parent}",
-                "one run an output folder",
+                f"another {who} is working in {path.parent.parent}",
+                f"one {who} an output folder at a time",
                 "wait for it to end, or choose another outputs.folder",
             ) from error
         os.close(handle)
