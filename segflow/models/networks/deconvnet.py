@@ -14,13 +14,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from segflow.models.networks import vgg
-from segflow.models.networks.layers import Norm, check_arguments, check_input, conv
-from segflow.models.networks.upsampling import Places, Up, Upsampling, check_upsampling, down
+from segflow.models.networks.layers import Norm, check_arguments, conv
+from segflow.models.networks.mirrored import WAYS, Mirrored
+from segflow.models.networks.upsampling import Up, Upsampling, check_upsampling
 
-WAYS = ("max_unpooling", "nearest", "bed_of_nails", "bilinear", "transposed")
 
-
-class DeconvNet(nn.Module):
+class DeconvNet(Mirrored):
     """An encoder with VGG16's fully connected layers, and its mirror image, joined by the places of the largest values.
 
     Args:
@@ -46,11 +45,9 @@ class DeconvNet(nn.Module):
         norm: Norm = "batch",
         upsampling: Upsampling = "max_unpooling",
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels, dimensions, depth, upsampling)
         check_upsampling("deconvnet", upsampling, WAYS)
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "width": width, "depth": depth}
-        check_arguments(dimensions, norm, sizes)
-        self.in_channels, self.dimensions, self.depth, self._way = in_channels, dimensions, depth, upsampling
+        check_arguments(dimensions, norm, in_channels=in_channels, out_channels=out_channels, width=width, depth=depth)
         levels, full = vgg.widths(width, depth), width * vgg.FULLY_CONNECTED
         self.encoder = vgg.encoder(in_channels, width, depth, dimensions, norm)
         self.connected = nn.Sequential(
@@ -63,24 +60,7 @@ class DeconvNet(nn.Module):
         self.head = conv(width, out_channels, dimensions, 1)
         vgg.start(self)
 
-    @property
-    def stride(self) -> int:
-        """Total downsampling: sizes are multiples of it, and so are the shifts that it is equivariant to."""
-        return int(2**self.depth)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (batch, out_channels, *axes) of x (batch, in_channels, *axes), float32.
-
-        Raises:
-            ModelError: an axis is no multiple of the stride, or the channels are not as many as expected.
-        """
-        check_input(x, self.in_channels, self.dimensions, self.stride)
-        places: list[Places | None] = []
-        for block in self.encoder:
-            x, place = down(block(x), self._way)
-            places.append(place)
-        x = self.connected(x)
-        for level in range(self.depth - 1, -1, -1):
-            x = self.decoder[level](self.up[level](x, places[level]))
-        result: Tensor = self.head(x)
+    def between(self, x: Tensor) -> Tensor:
+        """Return the features of VGG16's fully connected layers, as many as the deepest level's."""
+        result: Tensor = self.connected(x)
         return result

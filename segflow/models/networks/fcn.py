@@ -64,8 +64,7 @@ class FCN32s(nn.Module):
     ) -> None:
         super().__init__()
         check_upsampling(type(self).__name__.lower(), upsampling, WAYS)
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "width": width, "depth": depth}
-        check_arguments(dimensions, norm, sizes)
+        check_arguments(dimensions, norm, in_channels=in_channels, out_channels=out_channels, width=width, depth=depth)
         if depth <= self.skips:
             raise ModelError(f"depth is {depth}", f"at least {self.skips + 1}: each skip needs a level", "raise depth")
         if not 0 <= dropout < 1:

@@ -40,8 +40,7 @@ class FullResolution(nn.Module):
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "width": width, "depth": depth}
-        check_arguments(dimensions, norm, sizes)
+        check_arguments(dimensions, norm, in_channels=in_channels, out_channels=out_channels, width=width, depth=depth)
         self.in_channels, self.dimensions = in_channels, dimensions
         self.layers = vgg.chain([in_channels, *[width] * depth], dimensions, norm)
         self.head = conv(width, out_channels, dimensions, 1)

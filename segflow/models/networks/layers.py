@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import product
 from typing import Literal
 
@@ -130,7 +129,7 @@ def _every_second(x: Tensor, axis: int, start: int) -> Tensor:
     return x[tuple(index)]
 
 
-def check_arguments(dimensions: int, norm: str, sizes: Mapping[str, int]) -> None:
+def check_arguments(dimensions: int, norm: str, **sizes: int) -> None:
     """Check what every architecture is made with.
 
     Args:

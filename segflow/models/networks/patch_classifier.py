@@ -52,8 +52,7 @@ class PatchClassifier(nn.Module):
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "width": width, "depth": depth}
-        check_arguments(dimensions, norm, sizes)
+        check_arguments(dimensions, norm, in_channels=in_channels, out_channels=out_channels, width=width, depth=depth)
         self.in_channels, self.dimensions = in_channels, dimensions
         kernels = [KERNELS[min(level, len(KERNELS) - 1)] for level in range(depth)]
         self.window = LAST

@@ -7,16 +7,15 @@ pooling found the largest.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from segflow.models.networks import vgg
-from segflow.models.networks.layers import Norm, check_arguments, check_input, conv, norm_layer
-from segflow.models.networks.upsampling import Places, Up, Upsampling, check_upsampling, down
+from segflow.models.networks.layers import Norm, check_arguments, conv, norm_layer
+from segflow.models.networks.mirrored import WAYS, Mirrored
+from segflow.models.networks.upsampling import Up, Upsampling, check_upsampling
 
-WAYS = ("max_unpooling", "nearest", "bed_of_nails", "bilinear", "transposed")
 
-
-class SegNet(nn.Module):
+class SegNet(Mirrored):
     """An encoder and its mirror image, joined by the places of the largest values.
 
     Args:
@@ -44,11 +43,9 @@ class SegNet(nn.Module):
         norm: Norm = "batch",
         upsampling: Upsampling = "max_unpooling",
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels, dimensions, depth, upsampling)
         check_upsampling("segnet", upsampling, WAYS)
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "width": width, "depth": depth}
-        check_arguments(dimensions, norm, sizes)
-        self.in_channels, self.dimensions, self.depth, self._way = in_channels, dimensions, depth, upsampling
+        check_arguments(dimensions, norm, in_channels=in_channels, out_channels=out_channels, width=width, depth=depth)
         self.encoder = vgg.encoder(in_channels, width, depth, dimensions, norm)
         self.decoder = vgg.decoder(width, depth, dimensions, norm, last=1)
         self.up = nn.ModuleList(Up(upsampling, n, n, dimensions) for n in vgg.widths(width, depth))
@@ -56,29 +53,8 @@ class SegNet(nn.Module):
         if norm == "none":
             vgg.start(self)
 
-    @property
-    def stride(self) -> int:
-        """Total downsampling: sizes are multiples of it, and so are the shifts that it is equivariant to."""
-        return int(2**self.depth)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (batch, out_channels, *axes) of x (batch, in_channels, *axes), float32.
-
-        Raises:
-            ModelError: an axis is no multiple of the stride, or the channels are not as many as expected.
-        """
-        check_input(x, self.in_channels, self.dimensions, self.stride)
-        places: list[Places | None] = []
-        for block in self.encoder:
-            x, place = down(block(x), self._way)
-            places.append(place)
-        for level in range(self.depth - 1, -1, -1):
-            x = self.decoder[level](self.up[level](x, places[level]))
-        result: Tensor = self.head(x)
-        return result
-
-
-class SegNetBasic(nn.Module):
+class SegNetBasic(Mirrored):
     """The paper's small SegNet: one wide convolution a level, the same number of features at all of them.
 
     Convolutions 7 without bias, each with batch normalisation, ReLU in the encoder only (section 3.1 of the paper), and
@@ -108,11 +84,9 @@ class SegNetBasic(nn.Module):
         norm: Norm = "batch",
         upsampling: Upsampling = "max_unpooling",
     ) -> None:
-        super().__init__()
+        super().__init__(in_channels, dimensions, depth, upsampling)
         check_upsampling("segnet_basic", upsampling, WAYS)
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "width": width, "depth": depth}
-        check_arguments(dimensions, norm, sizes)
-        self.in_channels, self.dimensions, self.depth, self._way = in_channels, dimensions, depth, upsampling
+        check_arguments(dimensions, norm, in_channels=in_channels, out_channels=out_channels, width=width, depth=depth)
 
         def wide(inward: int) -> list[nn.Module]:
             layer = conv(inward, width, dimensions, kernel=7, bias=norm == "none")
@@ -125,24 +99,3 @@ class SegNetBasic(nn.Module):
         self.up = nn.ModuleList(Up(upsampling, width, width, dimensions) for _ in range(depth))
         self.head = conv(width, out_channels, dimensions, 1)
         vgg.start(self)
-
-    @property
-    def stride(self) -> int:
-        """Total downsampling: sizes are multiples of it, and so are the shifts that it is equivariant to."""
-        return int(2**self.depth)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (batch, out_channels, *axes) of x (batch, in_channels, *axes), float32.
-
-        Raises:
-            ModelError: an axis is no multiple of the stride, or the channels are not as many as expected.
-        """
-        check_input(x, self.in_channels, self.dimensions, self.stride)
-        places: list[Places | None] = []
-        for block in self.encoder:
-            x, place = down(block(x), self._way)
-            places.append(place)
-        for level in range(self.depth - 1, -1, -1):
-            x = self.decoder[level](self.up[level](x, places[level]))
-        result: Tensor = self.head(x)
-        return result

@@ -54,8 +54,9 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         check_upsampling("unet", upsampling, WAYS)
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "width": width, "depth": depth}
-        check_arguments(dimensions, norm, {**sizes, "widest": width if widest is None else widest})
+        check_arguments(dimensions, norm, in_channels=in_channels, out_channels=out_channels, width=width, depth=depth)
+        if widest is not None:
+            check_arguments(dimensions, norm, widest=widest)
         if stem not in (1, 2):
             raise ModelError(f"stem is {stem!r}", "1 or 2", "correct the arguments")
         self.in_channels, self.dimensions, self.depth = in_channels, dimensions, depth
