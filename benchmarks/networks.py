@@ -19,7 +19,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from segflow.backends.openvino_forward import ov
-from segflow.models.registry import architectures, build
+from segflow.models.architectures import architectures
+from segflow.models.registry import build
 
 CHANNELS = {"in_channels": 3, "out_channels": 12}
 WIDTH = 8

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segflow.errors import ModelError, SegflowError, first_line
+from segflow.models.architectures import torchvision_architectures
 from segflow.models.card import Card, LabelClass, Normalisation
 from segflow.models.networks.layers import check_input
-from segflow.models.registry import torchvision_architectures
 
 TORCHVISION = "torchvision:"
 SMP = "smp:"

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from segflow.backends.openvino_forward import ov
-from segflow.models.registry import architectures, build
+from segflow.models.architectures import architectures
+from segflow.models.registry import build
 
 EVERY_WAY = [
     (row.name, axes, way)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from segflow.models.registry import architectures, build, torchvision_architectures
+from segflow.models.architectures import architectures, torchvision_architectures
+from segflow.models.registry import build
 
 # In millions, with channels in and out of the paper, and the variant that the paper counts. U-Net's paper gives none;
 # 31.03 is what its figure 1 makes. Cireşan et al. give none; 219,290 is the sum of their table 1 (N4).

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 
 from segflow.errors import ModelError, SegflowError
 from segflow.models import zoo
+from segflow.models.architectures import torchvision_architectures
 from segflow.models.model import full_arguments, load_model
-from segflow.models.registry import build, torchvision_architectures
+from segflow.models.registry import build
 from segflow.recipe import ModelChoice
 
 with warnings.catch_warnings():
@@ -223,7 +224,8 @@ def test_without_the_extra_the_remedy_installs_it(architecture: str, monkeypatch
 
 def test_listing_and_building_our_own_imports_no_zoo() -> None:
     code = (
-        "import sys; from segflow.models.registry import build, torchvision_architectures; torchvision_architectures();"
+        "import sys; from segflow.models.architectures import torchvision_architectures; torchvision_architectures();"
+        "from segflow.models.registry import build;"
         "build('unet', {'in_channels': 1, 'out_channels': 2, 'width': 1, 'depth': 1});"
         "sys.exit(any(name in sys.modules for name in ('torchvision', 'segmentation_models_pytorch')))"
     )
