@@ -4,6 +4,10 @@
 program is run, partly while it is loaded, and TorchScript has operations that write files (`torch.save`,
 `torch.from_file`) or call libraries; PyTorch itself warns of files that one does not trust. So the archive is read
 first, with the standard library: without `--trust` it may name only TorchScript's types and operations on tensors.
+
+Who writes such a file by hand can put spaces, comments and other names between `torch` and what is called. So the code
+must have the form that PyTorch itself prints: `torch.NAME` and `ops.SPACE.NAME` in one piece, and no word of the
+operations that touch files, be it in a text or a comment.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,15 +31,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 _PLAIN = re.compile(
-    r"__torch__\.[\w.]+|torch\._utils\._rebuild_\w+|torch\.jit\._pickle\.\w+|collections\.OrderedDict"
+    r"__torch__\.(?!torch\.classes\b)[\w.]+|torch\._utils\._rebuild_\w+|torch\.jit\._pickle\.\w+|collections\.OrderedDict"
     r"|torch\.\w*Storage|torch\.(storage\.)?\w*Storage|torch\.device"
 )
 _TRIALS = {2: (64, 256, 512), 3: (32, 64, 96)}
+_SPACES = "aten|prim|quantized|torchvision|prims|mkldnn|mkldnn_prepacked|prepacked"
 _SYSTEM = re.compile(
-    r"\b(from_file|torch\.save|torch\.load|aten\.save|_save_parameters|__torch__\.torch\.classes\.\w+)"
+    r"\b(?:from_file|save|_save_parameters)\b"
+    rf"|(?<![\w.])ops\b(?!\.(?:{_SPACES})\.\w)(?:\.\w+)*"
+    r"|(?<![\w.])torch\b(?!\.\w)"
+    r"|\b__torch__\.torch\.classes\b[\w.]*|\b__torch__(?:\.torch)?\b(?!\.\w)"
 )
-_SPACES = re.compile(r"\bops\.(\w+)\.")
-_KNOWN_SPACES = {"aten", "prim", "quantized", "torchvision", "prims", "mkldnn", "mkldnn_prepacked", "prepacked"}
+_GETATTR = re.compile(r'\bgetattr\([\w.() ]*, "[^"\\\n]*"\)')  # as PyTorch prints it for names such as 0
+_MOST_BYTES = 64 * 2**20  # of one entry; the code of a network is some hundred kilobytes
 
 
 def files(path: Path) -> tuple[Path, ...]:
@@ -107,21 +116,34 @@ def network(path: Path, card: Card, trust: bool) -> nn.Module:
 
 def suspicious(path: Path) -> list[str]:
     """List what an archive names besides TorchScript's types and operations on tensors, without running it."""
+    found: list[str] = []
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names = [item.filename for item in archive.infolist()]
+            # PyTorch finds entries whatever their case.
             twice = [name for name, times in Counter(name.lower() for name in names).items() if times > 1]
-            found = [f"two entries named {name}" for name in twice]
-            for name in names:
-                if name.endswith(".pkl"):
-                    found += [item for item in globals_of(archive.read(name)) if not _PLAIN.fullmatch(item)]
-                elif "/code/" in name and name.endswith(".py"):
-                    source = archive.read(name).decode("utf-8", "replace")
-                    found += [match[0] for match in _SYSTEM.finditer(source)]
-                    found += [f"ops.{space}" for space in _SPACES.findall(source) if space not in _KNOWN_SPACES]
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
+            found += [f"two entries named {name}" for name in twice]
+            for item in archive.infolist():
+                name = item.filename.lower()
+                if not name.endswith((".pkl", ".py")):
+                    continue
+                if item.file_size > _MOST_BYTES:
+                    found.append(f"{item.filename} of {item.file_size} bytes")
+                elif name.endswith(".pkl"):
+                    found += [text for text in globals_of(archive.read(item)) if not _PLAIN.fullmatch(text)]
+                else:
+                    found += _calls(archive.read(item).decode("utf-8", "replace"))
+    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise _broken(path, error) from error
     return list(dict.fromkeys(found))
+
+
+def _calls(source: str) -> list[str]:
+    """List what TorchScript's code names besides operations on tensors, or names in another form than PyTorch's own."""
+    found = [match[0] for match in _SYSTEM.finditer(source)]
+    while (plainer := _GETATTR.sub("_", source)) != source:
+        source = plainer
+    return found + (["getattr"] if re.search(r"\bgetattr\b", source) else [])
 
 
 def _load(path: Path) -> torch.jit.ScriptModule:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -207,6 +209,41 @@ def test_torchscript_that_touches_files_is_refused_and_touches_none(tmp_path: Pa
         load_model(choose(path))
     assert "--trust" in error.value.remedy
     assert not (tmp_path / "boom").exists()
+
+
+HIDDEN = {
+    "plain": 'torch.save(x, "{}")',
+    "spaces": 'torch . save(x, "{}")',
+    "a comment": '(torch # \n.save)(x, "{}")',
+    "another name": 'torch.zeros([1])\n    t = torch\n    gone = t.save(x, "{}")',
+    "getattr": 'getattr(torch, "save")(x, "{}")',
+    "an escape": 'getattr(torch, "s\\141ve")(x, "{}")',
+    "ops": 'ops. aten. save(x, "{}")',
+    "capitals": 'torch.save(x, "{}")',
+}
+
+
+@pytest.mark.parametrize("how", HIDDEN)
+def test_torchscript_changed_by_hand_writes_no_file_however_the_call_is_written(tmp_path: Path, how: str) -> None:
+    plain, bad, boom = tmp_path / "plain.pt", tmp_path / "net.pt", tmp_path / "boom"
+    with quietly():
+        torch.jit.script(Plain()).save(str(plain))
+    line = "    sent = " + HIDDEN[how].format(boom) + "\n"
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(bad, "w") as new:
+        for name in old.namelist():
+            text = old.read(name)
+            if name.endswith(".py") and b"class Plain" in text:
+                start = re.search(rb"(?m)^    \w+ = ", text)
+                assert start is not None
+                text = text[: start.start()] + line.encode() + text[start.start() :]
+                name = name.upper().replace("PLAIN", "plain") if how == "capitals" else name
+            new.writestr(name, text)
+    with pytest.raises(ModelError, match="more than operations on tensors"):
+        load_model(choose(bad))
+    assert not boom.exists()
+    with quietly():
+        torch.jit.load(str(bad))(torch.zeros(1, 3, 8, 8))
+    assert boom.exists()  # it would have
 
 
 @pytest.mark.parametrize("batch", [1, 2])
