@@ -9,7 +9,7 @@ from typing import Any
 from segflow.errors import ModelError
 from segflow.grid import Kind
 from segflow.models.card import Card
-from segflow.models.describe import Described
+from segflow.models.formats.described import Described
 from segflow.models.registry import build
 from segflow.recipe import ModelChoice
 

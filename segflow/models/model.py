@@ -14,8 +14,9 @@ from segflow.errors import ModelError
 from segflow.grid import Kind
 from segflow.models.bare import bare_card, checked
 from segflow.models.card import Card, read_card
-from segflow.models.describe import Described, describe
+from segflow.models.describe import describe
 from segflow.models.formats import format_of, missing, resolve
+from segflow.models.formats.described import Described
 from segflow.models.formats.states import full_arguments as full_arguments
 from segflow.recipe import ModelChoice
 

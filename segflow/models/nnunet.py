@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from segflow.errors import ModelError
 from segflow.models.card import Card
-from segflow.models.describe import Described
+from segflow.models.formats.described import Described
 from segflow.models.nnunet_plans import Plans, card_of, read_plans
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from segflow.models.card import Card
-    from segflow.models.describe import Described
+    from segflow.models.formats.described import Described
 
 
 class Reader(Protocol):

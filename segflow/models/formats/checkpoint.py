@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from segflow.errors import ModelError
 from segflow.models.card import Card
-from segflow.models.describe import Described
+from segflow.models.formats.described import Described
 from segflow.models.formats.pickles import read_pickle, refusal, unsafe_names
 from segflow.models.formats.states import inner_state, kind_of, network_of
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from segflow.errors import ModelError, first_line
 from segflow.models.card import Card
-from segflow.models.describe import Described
+from segflow.models.formats.described import Described
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from segflow.errors import ModelError
 from segflow.grid import Kind
 from segflow.models.card import Card, Normalisation
-from segflow.models.describe import Activation, Described
-from segflow.models.formats.onnx_header import Header, Port, read_advice, read_header
+from segflow.models.formats.described import Activation, Described
+from segflow.models.formats.onnx_header import Header, Port, read_header
+from segflow.models.formats.onnx_metadata import read_advice
 
 if TYPE_CHECKING:
     from torch import nn

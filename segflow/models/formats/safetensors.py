@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from segflow.errors import ModelError
 from segflow.models.card import Card
-from segflow.models.describe import Described
 from segflow.models.formats import is_pickle, missing
+from segflow.models.formats.described import Described
 from segflow.models.formats.states import as_float, kind_of, network_of
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from segflow.errors import ModelError, first_line
 from segflow.models.card import Card
-from segflow.models.describe import Described
+from segflow.models.formats.described import Described
 from segflow.models.formats.pickles import globals_of
 from segflow.models.formats.states import kind_of
 
