@@ -133,12 +133,6 @@ def _polyline(line: Line, steps: Values, values: Values, axis: Axis, across: Axi
     return f'{case}<path class="line {line.kind}"{style} d="{path}" {data}><title>{escape(_told(line))}</title></path>'
 
 
-def _row(values: Values) -> str:
-    return " ".join(
-        f"{value:.5g}" if abs(value) < 1e4 or not np.isfinite(value) else f"{value:.0f}" for value in values
-    )
-
-
 def _marks(line: Line, steps: Values, values: Values, axis: Axis, across: Axis) -> str:
     style = f' style="fill:{escape(line.colour)}"' if line.colour else ""
     few = 3.2 if len(values) <= 60 else 1.8

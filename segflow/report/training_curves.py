@@ -12,10 +12,10 @@ import numpy as np
 from segflow.report import numbers
 from segflow.report.curves import Chart, Line, chart_html, step_axis
 from segflow.report.series import Values, axis_of, smooth
+from segflow.report.training import Point, Scored, TrainingReport
 
 if TYPE_CHECKING:
     from segflow.models.card import LabelClass
-    from segflow.report.training import Point, Scored, TrainingReport
 
 _OVERALL = {"mean_iou": "mean IoU", "mean_dice": "mean Dice", "pixel_accuracy": "pixel accuracy"}
 _KINDS = ("first", "second", "third")

@@ -13,12 +13,12 @@ from segflow.report.images import Figure, figures
 from segflow.report.page import document
 from segflow.report.preview import Preview
 from segflow.report.schema import ClassReport, ConfusionReport, OverallReport
+from segflow.report.training import TrainingReport, Worst
 from segflow.report.training_curves import broken_steps, curves_section
 
 if TYPE_CHECKING:
     from segflow.metrics import Scores
     from segflow.models.card import Card
-    from segflow.report.training import TrainingReport, Worst
 
 SHOWN = 24
 """Worst patches on the page at most."""

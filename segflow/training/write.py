@@ -20,7 +20,8 @@ from segflow.models.card import Card, write_card
 from segflow.models.model import Model, full_arguments
 from segflow.models.registry import build
 from segflow.recipe import Recipe, Train
-from segflow.report.training import TrainingReport, write_curve_csv, write_training_report
+from segflow.report.training import TrainingReport
+from segflow.report.training_write import write_curve_csv, write_training_report
 from segflow.training.export import write_onnx
 from segflow.training.fit import Fitted
 from segflow.training.scenes import Scored

@@ -17,15 +17,9 @@ from numpy.testing import assert_allclose
 from segflow.metrics import count_confusion, scores
 from segflow.models.card import Card, LabelClass
 from segflow.report.series import axis_of, smooth, thin
-from segflow.report.training import (
-    Point,
-    Scored,
-    TrainingReport,
-    Worst,
-    write_curve_csv,
-    write_training_report,
-)
+from segflow.report.training import Point, Scored, TrainingReport, Worst
 from segflow.report.training_page import training_page
+from segflow.report.training_write import write_curve_csv, write_training_report
 from tiling import Box
 
 from .conftest import CLASSES, HOSTILE, IDS, label_maps
