@@ -116,7 +116,7 @@ def test_a_sample_that_is_there_is_left_with_the_users_recipe(
 
 def test_another_file_of_that_name_is_never_overwritten(fetched: tuple[SampleKind, Path], tmp_path: Path) -> None:
     kind, folder = fetched
-    for name in FILES[kind] - {f"{kind}.yaml"}:
+    for name in (name for name in FILES[kind] if not name.endswith(".yaml")):
         copy = tmp_path / f"at_{name}"
         shutil.copytree(folder, copy)
         (copy / name).write_bytes(b"the user's own")
