@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,7 +12,7 @@ from segflow.errors import ModelError
 from segflow.models.formats import missing
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 Shape = tuple[int | None, ...]
 
@@ -191,9 +191,10 @@ def _external(model: ModelProto, path: Path) -> tuple[Path, ...]:
     """
     from onnx import TensorProto
 
+    functions = (node for function in model.functions for node in function.node)
     names = {
         entry.value
-        for item in model.graph.initializer
+        for item in (*_tensors(model.graph), *_constants(functions))
         if item.data_location == TensorProto.EXTERNAL
         for entry in item.external_data
         if entry.key == "location"
@@ -209,6 +210,22 @@ def _external(model: ModelProto, path: Path) -> tuple[Path, ...]:
             )
         found.append(file)
     return tuple(found)
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Go through all tensors that a graph holds, those of branches, loops and constants too."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _constants(graph.node)
+
+
+def _constants(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
 
 
 def cells_made(path: Path, shape: tuple[int, ...], last: bool) -> int:

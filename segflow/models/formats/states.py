@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 _AVERAGED = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema")
 _NESTED = (*_AVERAGED, "state_dict", "model_state_dict", "model", "network_weights", "net", "weights", "module")
+_EMA = re.compile(r"(?<![a-z])ema(?![a-z])")
 _COUNTERS = ("num_batches_tracked", "n_averaged")  # read in training only
 
 
@@ -77,8 +79,8 @@ def inner_state(holder: Any, path: Path) -> tuple[dict[str, Tensor], str]:
         return tensors, ""
     for key in _NESTED:
         inner = holder.get(key)
-        if isinstance(inner, Mapping):
-            found, deeper = inner_state(inner, path) if not _tensors(inner) else (_tensors(inner), "")
+        if isinstance(inner, Mapping) and _holds_tensors(inner):
+            found, deeper = inner_state(inner, path)
             return found, f"{key}.{deeper}" if deeper else key
     raise ModelError(
         f"{path} holds {some(map(str, holder)) or 'nothing'}, and no state dict among it",
@@ -88,11 +90,24 @@ def inner_state(holder: Any, path: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def _tensors(holder: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Return the tensors of a mapping if it is a state dict: at least half of its entries are tensors."""
+    """Return the tensors of a mapping if it is a state dict: at least half of its entries are tensors, none holds any.
+
+    Beside a state dict a checkpoint may hold tensors too, such as the best loss.
+    """
     import torch
 
+    if any(isinstance(holder.get(key), Mapping) and _holds_tensors(holder[key]) for key in _NESTED):
+        return {}
     found = {str(key): value for key, value in holder.items() if isinstance(value, torch.Tensor)}
     return found if found and 2 * len(found) >= len(holder) else {}
+
+
+def _holds_tensors(holder: Mapping[Any, Any]) -> bool:
+    """Tell whether a mapping holds tensors, itself or in mappings within: settings that are called ema hold none."""
+    import torch
+
+    values = holder.values()
+    return any(isinstance(v, torch.Tensor) or (isinstance(v, Mapping) and _holds_tensors(v)) for v in values)
 
 
 def kind_of(shapes: Iterable[tuple[int, ...]]) -> Kind | None:
@@ -118,7 +133,7 @@ def without_prefix(wanted: Mapping[str, Any], found: Mapping[str, Tensor], path:
         {key.removesuffix(first) for key in found if key.endswith("." + first)}, key=lambda p: (len(p), p)
     )
     whole = [prefix for prefix in prefixes if all(prefix + key in found for key in needed)]
-    averaged = [prefix for prefix in whole if "ema" in prefix.lower()]
+    averaged = [prefix for prefix in whole if _EMA.search(prefix.lower())]
     chosen = averaged or whole
     if len(chosen) > 1:
         raise ModelError(

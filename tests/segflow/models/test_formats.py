@@ -162,6 +162,39 @@ def test_onnx_of_the_new_exporter_with_its_weights_in_a_second_file(
         load_model(choose(path))
 
 
+@pytest.mark.parametrize("where", ["constant", "branch"])
+def test_weights_in_a_second_file_count_for_the_hash_wherever_the_graph_holds_them(tmp_path: Path, where: str) -> None:
+    path, data = tmp_path / "net.onnx", tmp_path / "net.data"
+    outside(path, data.name, where)
+    hashes = []
+    for value in (1.0, 2.0):
+        data.write_bytes(np.full(6, value, np.float32).tobytes())
+        hashes.append(load_model(choose(path, classes=CLASSES[:2])).sha256)
+    assert hashes[0] != hashes[1]
+    outside(path, "../" + data.name, where)
+    with pytest.raises(ModelError, match="not beside it"):
+        load_model(choose(path, classes=CLASSES[:2]))
+
+
+def outside(path: Path, location: str, where: str) -> None:
+    """Write a 1 x 1 convolution whose weights are a constant, or a tensor of a branch, and lie in another file."""
+    held = onnx.TensorProto(name="w", data_type=1, dims=[2, 3, 1, 1], data_location=1)
+    held.external_data.add(key="location", value=location)
+    if where == "constant":
+        first = onnx.helper.make_node("Constant", [], ["weights"], value=held)
+        choice = []
+    else:
+        same = onnx.helper.make_node("Identity", ["w"], ["o"])
+        made = onnx.helper.make_tensor_value_info("o", 1, [2, 3, 1, 1])
+        branch = onnx.helper.make_graph([same], "branch", [], [made], [held])
+        first = onnx.helper.make_node("If", ["yes"], ["weights"], then_branch=branch, else_branch=branch)
+        choice = [onnx.numpy_helper.from_array(np.array(True), "yes")]
+    ports = [onnx.helper.make_tensor_value_info(name, 1, [1, n, "y", "x"]) for name, n in (("in", 3), ("out", 2))]
+    nodes = [first, onnx.helper.make_node("Conv", ["in", "weights"], ["out"])]
+    graph = onnx.helper.make_graph(nodes, "net", ports[:1], ports[1:], choice)
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+
+
 def test_onnx_bits_do_not_depend_on_the_patches_in_flight(tmp_path: Path, net: nn.Module, scene: NDArray[Any]) -> None:
     model = load_model(choose(to_onnx(net, tmp_path / "net.onnx", **OPEN)))
     for backend in BACKENDS:
@@ -283,6 +316,8 @@ PREFIXES: dict[str, Callable[[dict[str, Any]], Any]] = {
         **{"model." + key: value * 0 for key, value in state.items()},
         **{"ema_model." + key: value for key, value in state.items()},
     },
+    "a best score beside it": lambda state: {"model": state, "best": torch.tensor(0.3)},
+    "settings called ema": lambda state: {"ema": {"decay": 0.99}, "state_dict": state, "model": {"width": 4}},
     "without batch counters": lambda state: {k: v for k, v in state.items() if not k.endswith("_tracked")},
     "compiled": lambda state: {"_orig_mod." + key: value for key, value in state.items()},
     "ordered": OrderedDict,
@@ -314,6 +349,15 @@ def test_two_whole_copies_without_a_word_on_which_is_meant_are_refused(tmp_path:
     torch.save({f"{who}.{k}": v for who in ("student", "teacher") for k, v in state.items()}, tmp_path / "two.pth")
     with pytest.raises(ModelError, match=r"2 copies of the network: student\., teacher\."):
         load_model(choose(tmp_path / "two.pth", **NAMED)).network()
+
+
+def test_a_copy_is_not_an_average_because_its_name_has_these_letters(tmp_path: Path, net: nn.Module) -> None:
+    state = net.state_dict()
+    copies = {prefix + key: value for prefix in ("semantic.", "teacher.") for key, value in state.items()}
+    path = tmp_path / "net.pth"
+    torch.save(copies, path)
+    with pytest.raises(ModelError, match="2 copies of the network"):
+        load_model(choose(path, **NAMED)).network()
 
 
 def test_keys_that_do_not_fit_are_listed_without_their_prefix(tmp_path: Path, net: nn.Module) -> None:
