@@ -84,14 +84,14 @@ def write_plans(folder: Path, dataset: dict[str, Any] | None = None, **changes: 
 
 def write_fold(folder: Path, name: str = "0", kind: str = "checkpoint_final.pth", **changes: Any) -> Path:
     """Write a checkpoint of random weights, of the network that the folder's plans say."""
-    from segflow.models.nnunet import _built
-    from segflow.models.nnunet_plans import read_plans
+    from segflow.models.nnunet.folder import build_network
+    from segflow.models.nnunet.plans import read_plans
 
     values = {**CHECKPOINT, **changes}
     read = read_plans(folder)
     inner = read.configuration(values["init_args"]["configuration"])
     torch.manual_seed(len(name))
-    network = _built(inner.architecture, len(read.dataset["channel_names"]), len(read.dataset["labels"]))
+    network = build_network(inner.architecture, len(read.dataset["channel_names"]), len(read.dataset["labels"]))
     path = folder / f"fold_{name}" / kind
     path.parent.mkdir(exist_ok=True)
     torch.save({"network_weights": network.state_dict(), "current_epoch": 3, **values}, path)

@@ -15,8 +15,9 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from segflow.models.card import LOGIT_RANGE
-from segflow.models.nnunet_network import Folds
-from segflow.models.nnunet_plans import card_of, read_plans
+from segflow.models.nnunet.card import card_of
+from segflow.models.nnunet.network import Folds
+from segflow.models.nnunet.plans import read_plans
 from segflow.sweep import head_of
 from tests.nnunet.planned import CHECKPOINT, write_plans
 from tiling import axis_of, window

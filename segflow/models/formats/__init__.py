@@ -67,7 +67,7 @@ ONNX = Format("onnx", (".onnx",), f"{_HERE}.onnx", graph=True)
 CHECKPOINT = Format("checkpoint", (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl"), f"{_HERE}.checkpoint", graph=False)
 TORCHSCRIPT = Format("torchscript", (".pt", ".ts", ".torchscript", ".jit", ".pth"), f"{_HERE}.torchscript", graph=True)
 EXPORT = Format("export", (".pt2",), f"{_HERE}.export", graph=True)
-NNUNET = Format("nnunet", (), "segflow.models.nnunet", graph=True)
+NNUNET = Format("nnunet", (), "segflow.models.nnunet.folder", graph=True)
 FORMATS = (SAFETENSORS, ONNX, CHECKPOINT, TORCHSCRIPT, EXPORT, NNUNET)
 
 _SUFFIXES = tuple(dict.fromkeys(suffix for row in FORMATS for suffix in row.suffixes))
@@ -82,7 +82,7 @@ def resolve(path: Path) -> Path:
     """
     if not path.exists():
         raise missing(path)
-    if not path.is_dir() or _is_nnunet(path):
+    if not path.is_dir() or is_nnunet_folder(path):
         return path
     inside = sorted(item for item in path.iterdir() if item.is_file() and item.suffix.lower() in _SUFFIXES)
     found = [item for item in inside if item.suffix.lower() in SAFETENSORS.suffixes] or inside
@@ -133,6 +133,11 @@ def is_pickle(head: bytes) -> bool:
     return head[:2] == b"PK" or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and len(head) > 1)
 
 
+def is_nnunet_folder(path: Path) -> bool:
+    """Tell whether a path is a results folder of nnU-Net, also one that lacks something."""
+    return path.is_dir() and ((path / "plans.json").is_file() or any(item.is_dir() for item in path.glob("fold_*")))
+
+
 def card_beside(path: Path) -> Path | None:
     """Return the card NAME.yaml beside NAME.suffix, where there is one."""
     beside = path.with_suffix(".yaml")
@@ -161,7 +166,3 @@ def _in_archive(path: Path) -> Format:
     if "data.pkl" in names:
         return CHECKPOINT
     raise ModelError(f"{path} is an archive, but none of PyTorch's", _EXPECTED, "unpack it, or name the right file")
-
-
-def _is_nnunet(path: Path) -> bool:
-    return (path / "plans.json").is_file() or any(item.is_dir() for item in path.glob("fold_*"))

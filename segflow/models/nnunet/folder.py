@@ -8,15 +8,17 @@ that of the plans; a trainer that builds another one is refused, since its weigh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segflow.errors import ModelError
+from segflow.errors import ModelError, first_line
 from segflow.models.card import Card
 from segflow.models.formats.described import Described
-from segflow.models.nnunet_plans import Plans, card_of, read_plans
+from segflow.models.nnunet.card import card_of
+from segflow.models.nnunet.plans import read_plans
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,13 +38,6 @@ class Fold:
 
     name: str
     checkpoint: Path
-
-
-def is_nnunet_folder(path: Path) -> bool:
-    """Tell whether a path is a results folder of nnU-Net, also one that lacks something."""
-    if not path.is_dir():
-        return False
-    return (path / "plans.json").is_file() or any(item.is_dir() for item in path.glob("fold_*"))
 
 
 def files(path: Path) -> tuple[Path, ...]:
@@ -99,17 +94,12 @@ def network(path: Path, card: Card, trust: bool) -> nn.Module:
     """
     if not trust:
         raise _untrusted(path)
-    return nnunet_network(read_plans(path), card, folds_of(path, card.arguments))
+    from segflow.models.nnunet.network import Folds
 
-
-def nnunet_network(plans: Plans, card: Card, folds: tuple[Fold, ...]) -> nn.Module:
-    """Return the network of some folds. See `network`."""
-    from segflow.models.nnunet_network import Folds
-
-    configuration = plans.configuration(str(card.arguments["configuration"]))
+    configuration = read_plans(path).configuration(str(card.arguments["configuration"]))
     members = []
-    for fold in folds:
-        member = _built(configuration.architecture, len(card.channels), card.output_channels)
+    for fold in folds_of(path, card.arguments):
+        member = build_network(configuration.architecture, len(card.channels), card.output_channels)
         _load(member, _checkpoint(fold.checkpoint)["network_weights"], fold.checkpoint)
         members.append(member.float().eval())
     axes = tuple(int(axis) for axis in card.arguments.get("mirror") or ())
@@ -163,16 +153,25 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         weights = found["network_weights"]
         _ = found["trainer_name"], found["init_args"]["configuration"], weights.keys()
     except Exception as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"{path} is not a checkpoint of nnU-Net v2 that can be read: {line}",
+            f"{path} is not a checkpoint of nnU-Net v2 that can be read: {first_line(error)}",
             "what nnU-Net's trainer saved: network_weights, trainer_name, init_args",
             "copy it again; models of nnU-Net v1 must be trained anew",
         ) from error
     return dict(found)
 
 
-def _built(architecture: dict[str, Any], inputs: int, outputs: int) -> nn.Module:
+def build_network(architecture: Mapping[str, Any], inputs: int, outputs: int) -> nn.Module:
+    """Make the network that plans name, with fresh weights.
+
+    Args:
+        architecture: network_class_name, arch_kwargs, _kw_requires_import (see `Configuration`).
+        inputs: channels in.
+        outputs: channels out.
+
+    Raises:
+        ModelError: its class is of another package than nnU-Net's own, is not installed, or takes other arguments.
+    """
     arguments = dict(architecture["arch_kwargs"])
     for key in architecture.get("_kw_requires_import", ()):
         if arguments.get(key) is not None:
