@@ -13,6 +13,7 @@ Every reader module has three functions:
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -68,9 +69,13 @@ CHECKPOINT = Format("checkpoint", (".pth", ".pt", ".ckpt", ".bin", ".tar", ".pkl
 TORCHSCRIPT = Format("torchscript", (".pt", ".ts", ".torchscript", ".jit", ".pth"), f"{_HERE}.torchscript", graph=True)
 EXPORT = Format("export", (".pt2",), f"{_HERE}.export", graph=True)
 NNUNET = Format("nnunet", (), "segflow.models.nnunet.folder", graph=True)
+DAMAGED: tuple[type[Exception], ...] = (OSError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, EOFError)
+"""What the standard library raises of archives that are not whole."""
+
 FORMATS = (SAFETENSORS, ONNX, CHECKPOINT, TORCHSCRIPT, EXPORT, NNUNET)
 
 _SUFFIXES = tuple(dict.fromkeys(suffix for row in FORMATS for suffix in row.suffixes))
+_MOST_UNPACKED, _MOST_TIMES = 256 * 2**20, 20
 _EXPECTED = "a file of " + ", ".join(_SUFFIXES) + ", or a folder that holds one"
 
 
@@ -153,12 +158,19 @@ def _in_archive(path: Path) -> Format:
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name.partition("/")[2] for name in archive.namelist()]
-    except (zipfile.BadZipFile, OSError) as error:
+            packed, unpacked = path.stat().st_size, sum(item.file_size for item in archive.infolist())
+    except DAMAGED as error:
         raise ModelError(
             f"{path} is an archive that was cut short ({error})",
             "a whole file",
             "copy or download it again",
         ) from error
+    if unpacked > max(_MOST_UNPACKED, _MOST_TIMES * packed):
+        raise ModelError(
+            f"{path} is an archive of {packed} bytes that unpacks to {unpacked}",
+            f"at most {_MOST_TIMES} times as much; PyTorch does not compress weights",
+            "check where it is from, or save the weights as safetensors",
+        )
     if "archive_format" in names or "serialized_exported_program.json" in names:
         return EXPORT
     if any(name.startswith("code/") for name in names):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segflow.errors import ModelError, first_line
+from segflow.models.formats import DAMAGED
 
 _SHOWN = 4
 
@@ -72,7 +73,7 @@ def unsafe_names(path: Path) -> list[str]:
                 streams = [archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")]
         else:
             streams = [path.read_bytes()]
-    except (OSError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise _broken(path, error) from error
     names: list[str] = []
     for stream in streams:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segflow.errors import ModelError, first_line
 from segflow.models.card import Card
+from segflow.models.formats import DAMAGED
 from segflow.models.formats.described import Described
 from segflow.models.formats.pickles import globals_of
 from segflow.models.formats.states import kind_of
@@ -133,7 +133,7 @@ def suspicious(path: Path) -> list[str]:
                     found += [text for text in globals_of(archive.read(item)) if not _PLAIN.fullmatch(text)]
                 else:
                     found += _calls(archive.read(item).decode("utf-8", "replace"))
-    except (OSError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except DAMAGED as error:
         raise _broken(path, error) from error
     return list(dict.fromkeys(found))
 

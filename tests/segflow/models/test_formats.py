@@ -615,6 +615,24 @@ def _cut(path: Path) -> Path:
     return path
 
 
+def _misnamed(path: Path) -> Path:
+    """Damage the names in an archive's list of entries, so that they are no text."""
+    head, sign, tail = path.read_bytes().rpartition(b"data.pkl")
+    path.write_bytes(head + b"\xffata.pkl" + tail if sign else head)
+    content = bytearray(path.read_bytes())
+    for at in [m.start() for m in re.finditer(b"PK\x01\x02", content)]:
+        content[at + 9] |= 8  # the names are UTF-8
+    path.write_bytes(content)
+    return path
+
+
+def _bomb(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("net/data.pkl", "w") as entry:
+        for _ in range(300):
+            entry.write(bytes(2**20))
+    return path
+
+
 def _text(path: Path) -> Path:
     path.write_text("version https://git-lfs.github.com/spec/v1\n")
     return path
@@ -633,6 +651,8 @@ BAD: dict[str, tuple[Callable[[nn.Module, Path], Path], dict[str, Any], str]] = 
     "text called csv": (lambda net, folder: _text(folder / "net.csv"), {}, "of no format"),
     "cut onnx": (lambda net, folder: _cut(to_onnx(net, folder / "net.onnx")), {}, "cut short"),
     "cut pth": (lambda net, folder: _cut(_saved(net, folder / "net.pth")), NAMED, "cut short"),
+    "names that are no text": (lambda net, folder: _misnamed(_saved(net, folder / "net.pth")), NAMED, "cut short"),
+    "an archive that unpacks to a thousand times": (lambda net, folder: _bomb(folder / "net.pth"), NAMED, "unpacks to"),
     "open rank": (lambda net, folder: _open_rank(to_onnx(net, folder / "net.onnx")), {}, "unknown number of axes"),
     "argmax inside": (
         lambda net, folder: to_onnx(Ended(net, "argmax").eval(), folder / "net.onnx"),
