@@ -29,9 +29,12 @@ def main(options: argparse.Namespace) -> int:
             raise SegflowError(
                 f"the package {name} is not installed", "what training needs", "pip install 'segflow[train]'"
             )
+    from segflow.training.fit import is_first
     from segflow.training.train import train
 
     trained = train(recipe, report=None if options.quiet else _Lines(recipe))
+    if not is_first():
+        return 0  # the process that this one helped tells of it
     if options.json:
         found = {
             "weights": [str(model.weights) for model in trained.models],

@@ -92,7 +92,7 @@ class Train(Part):
     precision: Literal["f32", "bf16", "f16"] = Field("f32", description="Arithmetic of the convolutions.")
     devices: int = Field(1, ge=1, description="GPUs that share a batch (compute.device: cuda).")
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
-    seed: int = Field(0, description="Seed of sampling, augmentation and weights.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of sampling, augmentation and weights.")
     card: dict[str, Any] = Field(default_factory=dict, description="Further keys of the card: gsd, licence, ...")
 
     @field_validator("zoom")

@@ -13,17 +13,18 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, WeightAveraging
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
-from segflow.errors import OutputError, RecipeError, first_line
+from segflow.errors import OutputError, PlanError, RecipeError, first_line
 from segflow.io.atomic import replacing
 from segflow.report.training import Point, Scored
 from segflow.training.batches import Batch, Batches
+from segflow.training.identity import changes
 from segflow.training.losses import SegmentationLoss
-from segflow.training.module import FitModule, Scorer
+from segflow.training.module import FitModule, Leg, Scorer, is_over
 from segflow.training.schedule import FitSettings
 
 log = logging.getLogger(__name__)
@@ -79,16 +80,20 @@ def fit(
 
     Raises:
         OutputError: the loss is no longer finite, or the checkpoint is of another fit or cannot be written.
-        RecipeError: a precision or a number of devices that is not there.
+        RecipeError: a precision or a number of devices that is not there, or a norm that sees a single value.
+        PlanError: the batch does not fit in a GPU.
     """
     _require_device(settings, device)
     last = folder / LAST
     kept = _read(last)
-    begun = 0 if kept is None else int(kept["global_step"])
+    leg = None if kept is None else FitModule.leg(kept)
+    begun = 0 if leg is None else leg.step
     module = FitModule(network, loss, settings, score, watched)
-    if kept is not None and FitModule.ended(kept) and (begun >= settings.steps or settings.patience is not None):
-        _restore(module, kept, last)
-        return _fitted(module, settings, watched, first=True)
+    if kept is not None and leg is not None:
+        _require_same(leg, settings, last)
+        if leg.is_all(settings):
+            _restore(module, kept, last)
+            return _fitted(module, settings, watched, first=is_first())
     network.to(memory_format=torch.channels_last if len(batches.patch) == 2 else torch.channels_last_3d)
     if begun:
         log.info("going on from step %d of %s", begun, last)
@@ -98,9 +103,21 @@ def fit(
         try:
             looks = [0] if score is not None else None
             trainer.fit(module, loader, looks, ckpt_path=last if begun else None, weights_only=True)
+        except torch.OutOfMemoryError as error:
+            raise PlanError(
+                f"the batch does not fit in the memory of {device}: {first_line(error)}",
+                f"room for {len(range(0, batches.batch, settings.devices))} patches",
+                "halve train.batch and double train.accumulate, or make train.patch smaller",
+            ) from error
         except (RuntimeError, ValueError, KeyError) as error:
             if begun and "state_dict" in str(error):
                 raise _of_another_fit(last, error) from error
+            if "Expected more than 1" in str(error):  # of batch and instance norms, which need two values
+                raise RecipeError(
+                    f"a norm of the network sees one value a channel: {first_line(error)}",
+                    "two cells or more where the network is coarsest, or patches in a batch",
+                    "make train.patch larger, or train.batch, or take another norm (train.arguments)",
+                ) from error
             raise
         except SystemExit as stop:  # what Lightning makes of Ctrl-C, having turned a second one off
             raise KeyboardInterrupt from stop
@@ -115,6 +132,40 @@ def _fitted(module: FitModule, settings: FitSettings, watched: str, first: bool)
     state = module.network.state_dict() if best is None else best
     copied = {key: value.detach().cpu().clone() for key, value in state.items()}
     return Fitted(copied, at, tuple(module.points), tuple(module.scored), module.seconds, first)
+
+
+def is_first() -> bool:
+    """Tell whether this process writes what a training leaves: the only one, or the first that share a batch."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _require_same(leg: Leg, settings: FitSettings, last: Path) -> None:
+    """Refuse to go on with a checkpoint of something else; tell of other numbers of steps.
+
+    Raises:
+        OutputError: see `fit`.
+    """
+    changed = changes(leg.made_of, settings.made_of) if leg.made_of and settings.made_of else ""
+    if changed:
+        raise OutputError(
+            f"the training in {last.parent} was begun with other settings or data: {changed}",
+            "the same ones; of the steps, there may be more",
+            f"undo the change; or give train.name or outputs.folder another value; or remove {last.parent} to train "
+            "afresh",
+        )
+    if leg.step > settings.steps:
+        raise OutputError(
+            f"the training in {last.parent} has done {leg.step} steps, train.steps is {settings.steps}",
+            "as many steps, or more",
+            f"raise train.steps; or remove {last.parent} to train afresh",
+        )
+    if leg.steps not in (0, settings.steps) and leg.step < settings.steps:
+        log.warning(
+            "train.steps was %d and is %d: from step %d on, the learning rate is that of the longer training",
+            leg.steps,
+            settings.steps,
+            leg.step,
+        )
 
 
 def _restore(module: FitModule, kept: dict[str, Any], last: Path) -> None:
@@ -133,13 +184,9 @@ def _trainer(
     report: Callable[[Point], None] | None,
     scored: bool,
 ) -> Trainer:
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = [_End(folder / LAST)]
     if settings.average:
         callbacks.append(WeightAveraging(use_buffers=True, avg_fn=_average(settings.average)))
-    if settings.patience is not None:
-        callbacks.append(
-            EarlyStopping("watched", mode="max", patience=settings.patience, check_on_train_epoch_end=False)
-        )
     every = settings.score_every if scored else None
     callbacks.append(_Steps(folder / LAST, settings, report, every))
     return Trainer(
@@ -178,6 +225,19 @@ def _average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     return rule
 
 
+class _End(Callback):
+    """Says in the checkpoint that nothing is left to do. Comes before averaged weights replace the ones they are of."""
+
+    def __init__(self, last: Path) -> None:
+        self._last = last
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """See the class."""
+        if isinstance(module, FitModule):
+            module.has_ended = True
+        trainer.save_checkpoint(self._last)
+
+
 class _Steps(Callback):
     """After each optimiser step: tell of it, and write a checkpoint now and then. Comes after all other callbacks."""
 
@@ -200,13 +260,9 @@ class _Steps(Callback):
             trainer.save_checkpoint(self._last)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Keep step and score together: a checkpoint from before the score would come back without it."""
-        trainer.save_checkpoint(self._last)
-
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Say in the checkpoint that nothing is left to do."""
-        if isinstance(module, FitModule):
-            module.has_ended = True
+        """Keep step and score together: a checkpoint from before the score would come back without it. End if told."""
+        if isinstance(module, FitModule) and is_over(module.watched, self._settings.patience):
+            trainer.should_stop = True
         trainer.save_checkpoint(self._last)
 
 
@@ -246,7 +302,7 @@ def _read(last: Path) -> dict[str, Any] | None:
         return None
     try:
         kept: dict[str, Any] = torch.load(last, map_location="cpu", weights_only=True)
-        FitModule.ended(kept)
+        FitModule.leg(kept)
     except Exception as error:
         raise _of_another_fit(last, error) from error
     return kept

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,6 +22,34 @@ Scorer = Callable[[nn.Module, int], Scored]
 """Scores a network, as it is after so many steps, on what is held back."""
 
 _CURVE = "segflow_curve"
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """What a checkpoint says of the command that wrote it.
+
+    Attributes:
+        step: optimiser steps that were done.
+        ended: whether it had nothing left to do.
+        steps: how many it was to do; 0 in checkpoints that do not tell.
+        scores: the watched ones, in order.
+        made_of: see `FitSettings`; empty in checkpoints that do not tell.
+    """
+
+    step: int
+    ended: bool
+    steps: int = 0
+    scores: tuple[float, ...] = ()
+    made_of: Mapping[str, str] = field(default_factory=dict)
+
+    def is_all(self, settings: FitSettings) -> bool:
+        """Tell whether nothing is left to do: the steps are done, or patience is at its end."""
+        return (self.ended and self.step >= settings.steps) or is_over(self.scores, settings.patience)
+
+
+def is_over(scores: Sequence[float], patience: int | None) -> bool:
+    """Tell whether so many scores have passed without one that is better than all before."""
+    return patience is not None and bool(scores) and len(scores) - 1 - scores.index(max(scores)) >= patience
 
 
 class FitModule(LightningModule):
@@ -53,6 +82,7 @@ class FitModule(LightningModule):
         self._score = score
         self._watched = watched
         self._sum = 0.0
+        self._batches = 0
         self._seconds = 0.0
         self._began = time.monotonic()
 
@@ -61,35 +91,47 @@ class FitModule(LightningModule):
         self._began = time.monotonic()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make dropout a matter of the seed and the step alone, so that a resume gives the same numbers."""
-        torch.manual_seed((self.settings.seed << 32) + self.global_step)
+        """Make dropout a matter of seed, step, its batch and device alone: a resume gives the same numbers."""
+        share = self._batches * self.trainer.world_size + self.trainer.global_rank
+        torch.manual_seed((self.settings.seed << 32) + (share << 24) + self.global_step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch.
 
         Raises:
-            OutputError: it is not finite; the batch is named.
+            OutputError: it is not finite, on this device or another; the batch is named.
         """
         layout = torch.channels_last if batch.values.ndim == 4 else torch.channels_last_3d
         logits = self.network(batch.values.to(memory_format=layout))
         with torch.autocast(self.device.type, enabled=False):
             loss: Tensor = self.loss(logits.float(), batch.labels, batch.border)
-        value = float(loss.detach())
+        # Of all devices: they stop together, and the curve is that of the whole batch.
+        value = float(self.trainer.strategy.reduce(loss.detach(), reduce_op="mean"))
         if not math.isfinite(value):
+            scenes = ", ".join(self._of_all(batch.scenes))
             raise OutputError(
-                f"the loss of step {self.global_step} is {value}, on patches of {', '.join(sorted(set(batch.scenes)))}",
+                f"the loss of step {self.global_step} is {value}, on patches of {scenes}",
                 "a finite loss",
                 "look at these scenes, lower train.learning_rate, or set train.precision: f32; "
                 "the last checkpoint is kept",
             )
         self._sum += value
+        self._batches += 1
         return loss
+
+    def _of_all(self, scenes: tuple[str, ...]) -> list[str]:
+        """Return the scenes of all devices' patches, each once."""
+        shares: list[Any] = [scenes]
+        if self.trainer.world_size > 1:
+            shares = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(shares, scenes)
+        return sorted({scene for share in shares for scene in share})
 
     def end_step(self) -> Point | None:
         """Return the curve's new point where the batch that was run has ended an optimiser step."""
         if self.global_step == len(self.points):
             return None
-        loss, self._sum = self._sum / self.settings.accumulate, 0.0
+        loss, self._sum, self._batches = self._sum / self.settings.accumulate, 0.0, 0
         point = Point(self.global_step, loss, self.settings.rate(self.global_step - 1), self.seconds)
         self.points.append(point)
         self.log_dict({"loss": point.loss, "rate": point.rate})
@@ -104,11 +146,11 @@ class FitModule(LightningModule):
         if found is None:
             return
         value = _number(found.overall.get(self._watched))
-        if value > max((_number(item.overall.get(self._watched)) for item in self.scored), default=-1.0):
+        if value > max(self.watched, default=-1.0):
             self.best = {key: tensor.detach().clone().cpu() for key, tensor in self.network.state_dict().items()}
         self.scored.append(found)
         numbers = {key: _number(each) for key, each in found.overall.items()}
-        self.log_dict({**numbers, "watched": value}, batch_size=1)
+        self.log_dict(numbers, batch_size=1)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW, in which biases and normalisation weights do not decay, and the rates of its steps."""
@@ -119,6 +161,11 @@ class FitModule(LightningModule):
         optimiser = torch.optim.AdamW(groups, lr=peak)
         rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: self.settings.rate(step) / peak)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
+
+    @property
+    def watched(self) -> list[float]:
+        """The scores that say which weights are best, in order."""
+        return [_number(item.overall.get(self._watched)) for item in self.scored]
 
     @property
     def seconds(self) -> float:
@@ -133,16 +180,21 @@ class FitModule(LightningModule):
             "best": self.best,
             "seconds": self.seconds,
             "ended": self.has_ended,
+            "steps": self.settings.steps,
+            "watched": self.watched,
+            "made_of": dict(self.settings.made_of),
         }
 
     @staticmethod
-    def ended(checkpoint: dict[str, Any]) -> bool:
-        """Tell whether nothing was left to do.
+    def leg(checkpoint: dict[str, Any]) -> Leg:
+        """Return what a checkpoint says of the leg that wrote it.
 
         Raises:
             KeyError: it is no checkpoint of this module.
         """
-        return bool(checkpoint[_CURVE]["ended"])
+        kept = checkpoint[_CURVE]
+        told = {key: kept[key] for key in ("steps", "made_of") if key in kept}
+        return Leg(int(checkpoint["global_step"]), bool(kept["ended"]), scores=tuple(kept.get("watched", ())), **told)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the curve."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from segflow.recipe import Train
@@ -29,6 +30,7 @@ class FitSettings:
         patience: scores without a better one after which the fit ends; None: never.
         keep: "best": the result is the state of the best score.
         seed: of dropout.
+        made_of: what the fit is of, key to value (`identity_of`); a checkpoint that says otherwise is refused.
     """
 
     steps: int
@@ -45,6 +47,7 @@ class FitSettings:
     patience: int | None = None
     keep: Literal["last", "best"] = "last"
     seed: int = 0
+    made_of: Mapping[str, str] = field(default_factory=dict)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -54,7 +57,7 @@ class FitSettings:
         return self.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def settings_of(plan: Train) -> FitSettings:
+def settings_of(plan: Train, made_of: Mapping[str, str]) -> FitSettings:
     """Return the fit's settings as the recipe has them."""
     return FitSettings(
         steps=plan.steps,
@@ -71,4 +74,5 @@ def settings_of(plan: Train) -> FitSettings:
         patience=plan.validation.patience,
         keep=plan.keep,
         seed=plan.seed,
+        made_of=made_of,
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from segflow.errors import ModelError, RecipeError
+from segflow.io.lock import locked
 from segflow.memory import allowance
 from segflow.metrics import Counts, Scores, scores
 from segflow.models.card import Card
@@ -20,7 +23,8 @@ from segflow.recipe import ModelChoice, Recipe, Train
 from segflow.report.training import Point
 from segflow.report.training import Scored as ScoredStep
 from segflow.training.batches import Batches
-from segflow.training.fit import Fitted, fit
+from segflow.training.fit import Fitted, fit, is_first
+from segflow.training.identity import identity_of
 from segflow.training.losses import loss_of
 from segflow.training.memory import require_room
 from segflow.training.sampling import LabelIndex, Sampler, Scene, scene_statistics
@@ -37,6 +41,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WORST = 8
+HIDDEN = ".training"
+_ITS_OWN = ("name", "kind", "architecture", "arguments", "classes", "channels", "normalisation")
+"""Keys of the card that `train` has itself."""
+_NOT_TRAINED = ("regions", "preparation", "output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,8 @@ def train(recipe: Recipe, opener: Opener = open_pairs, report: Callable[[str, Po
         InputError: an input or label file is missing or broken, or its labels do not fit the classes.
         ModelError: the architecture does not take its arguments, or the card does not hold together.
         PlanError: the batch does not fit in memory.
-        OutputError: the loss is no longer finite, or the disk is full.
+        OutputError: the loss is no longer finite, the disk is full, another training of the same name is under way, or
+            the one that was cut off was begun with other settings or data.
     """
     plan = train_of(recipe)
     card = card_of(recipe)
@@ -106,35 +115,43 @@ def _one(
     require_room(network, len(card.channels), plan.patch, plan.batch, room, plan.accumulate)
     index = index_of(recipe)
     batches, sampler = _batches(plan, card, learned, index)
-    fitted = fit(
-        network,
-        batches,
-        loss_of(plan, sampler.counts),
-        settings_of(plan),
-        recipe.folder / ".training" / plan.name,
-        _scorer(recipe, card, scored, index) if scored else None,
-        plan.validation.score,
-        None if report is None else lambda point: report(plan.name, point),
-        _device(recipe),
-    )
-    return _publish(recipe, card, fitted, list(learned), scored, index)
+    loss, settings = loss_of(plan, sampler.counts), settings_of(plan, identity_of(recipe, pairs))
+    with _alone(recipe.folder / HIDDEN / f"{plan.name}.lock"):
+        fitted = fit(
+            network,
+            batches,
+            loss,
+            settings,
+            recipe.folder / HIDDEN / plan.name,
+            _scorer(recipe, card, scored, index) if scored else None,
+            plan.validation.score,
+            None if report is None else lambda point: report(plan.name, point),
+            _device(recipe),
+        )
+        return _publish(recipe, card, fitted, list(learned), scored, index)
+
+
+def _alone(lock: Path) -> AbstractContextManager[None]:
+    """Keep a second training of the same name away; processes that share a batch are one training."""
+    return locked(lock, f"training of {lock.stem}") if is_first() else nullcontext()
 
 
 def _publish(
     recipe: Recipe, card: Card, fitted: Fitted, learned: list[str], scored: Sequence[Scored], index: LabelIndex
 ) -> tuple[Model, Scoring | None]:
     plan = train_of(recipe)
-    model = Model(described(card, plan, recipe, fitted, learned), recipe.folder / f"{plan.name}.safetensors")
+    weights = recipe.folder / f"{plan.name}.safetensors"
+    described_card = described(card, plan, recipe, fitted, learned)
     if not fitted.first:
-        return model, None
-    write_weights(fitted.state, model.weights)
+        return Model(described_card, weights), None
+    draft = Model(described_card, recipe.folder / HIDDEN / plan.name / weights.name)
+    write_weights(fitted.state, draft.weights)
     scoring = None
     if scored:
         # What is scored is what was written: weights that were rounded to float16.
-        scoring = score_scenes(model.network(), model.card, scored, index, recipe.tiling, recipe.compute, worst=_WORST)
-        model = replace(model, card=scored_card(model.card, scoring, scored))
-    write_all(model, recipe, fitted, scoring)
-    return model, scoring
+        scoring = score_scenes(draft.network(), draft.card, scored, index, recipe.tiling, recipe.compute, worst=_WORST)
+        draft = replace(draft, card=scored_card(draft.card, scoring, scored))
+    return write_all(draft, weights, recipe, fitted, scoring), scoring
 
 
 def _batches(plan: Train, card: Card, learned: Mapping[str, Scene], index: LabelIndex) -> tuple[Batches, Sampler]:
@@ -204,6 +221,7 @@ def card_of(recipe: Recipe) -> Card:
         ModelError: it does not hold together.
     """
     plan = train_of(recipe)
+    _require_trainable(plan.card)
     named: dict[str, Any] = {
         "name": plan.name,
         "kind": recipe.kind,
@@ -222,6 +240,23 @@ def card_of(recipe: Recipe) -> Card:
         return Card.model_validate({**named, "stride": stride, **plan.card})
     except ValueError as error:
         raise ModelError(f"train makes no card: {error}", "values that a card takes", "correct train") from error
+
+
+def _require_trainable(further: Mapping[str, Any]) -> None:
+    """Refuse keys of the card that would contradict what is trained: a channel a class, of which softmax is taken."""
+    own = [key for key in further if key in _ITS_OWN]
+    if own:
+        raise RecipeError(
+            f"train.card.{own[0]} is set", f"train.{own[0]}, which the card takes over", f"remove train.card.{own[0]}"
+        )
+    usual = {"activation": "softmax", "averaged": "probabilities", **dict.fromkeys(_NOT_TRAINED)}
+    for key, value in usual.items():
+        if further.get(key, value) != value and further[key]:
+            raise RecipeError(
+                f"train.card.{key} is {further[key]}",
+                "what segflow train makes: one channel a class, of which softmax is taken",
+                f"remove train.card.{key}",
+            )
 
 
 def _require_multiples(patch: tuple[int, ...], stride: int) -> None:

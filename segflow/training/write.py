@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from segflow.errors import ModelError
+from segflow.errors import ModelError, OutputError
 from segflow.hardware import cpu_name, usable_cores
 from segflow.io.atomic import replacing
 from segflow.metrics import Scores
@@ -27,6 +28,8 @@ from segflow.training.fit import Fitted
 from segflow.training.scenes import Scored
 from segflow.training.scoring import Scoring
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -38,15 +41,18 @@ _OVERALL = ("pixel_accuracy", "mean_class_accuracy", "mean_iou", "mean_dice", "k
 def write_weights(state: dict[str, Tensor], path: Path) -> None:
     """Write a state dict as safetensors, floating-point tensors as float16, in one atomic replacement.
 
+    A tensor with a number beyond float16's range, such as the variance that a norm saw in raw values, stays as it is.
+
     Raises:
-        ModelError: a weight is beyond float16's range.
+        ModelError: a weight is not finite.
     """
     half: dict[str, Tensor] = {}
     for key, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ModelError(f"weight {key} is not finite", "finite weights", "lower train.learning_rate")
         narrow = value.half() if value.is_floating_point() else value
-        if narrow.is_floating_point() and not bool(torch.isfinite(narrow).all()):
-            raise ModelError(f"weight {key} is beyond float16", "finite weights", "lower train.learning_rate")
-        half[key] = narrow.contiguous().clone()
+        kept = narrow if bool(torch.isfinite(narrow).all()) else value
+        half[key] = kept.contiguous().clone()
     with replacing(path) as part:
         save_file(half, part)
         part.chmod(0o644)
@@ -91,17 +97,25 @@ def summary(found: Scores) -> dict[str, Any]:
     }
 
 
-def write_all(
-    model: Model, recipe: Recipe, fitted: Fitted, scoring: Scoring | None, notices: Sequence[str] = ()
-) -> None:
-    """Write card, ONNX, curve and page beside the weights.
+def write_all(draft: Model, weights: Path, recipe: Recipe, fitted: Fitted, scoring: Scoring | None) -> Model:
+    """Write ONNX, curve and page, then put the weights in their place and write their card. Return the model there.
+
+    Killed in between, there are the old weights with their card, the new ones with theirs, or none with a card: weights
+    never lie beside a card that tells another model's scores. The same command writes the rest.
+
+    Args:
+        draft: its weights lie in a hidden folder of the same disk.
+        weights: where they go.
+        recipe: that was followed.
+        fitted: what was made.
+        scoring: how it does; None where nothing was held back.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    write_card(model.card, model.weights.with_suffix(".yaml"))
-    write_onnx(model.network(), model.card, model.weights.with_suffix(".onnx"))
-    stem = model.weights.with_suffix("")
+    model = Model(draft.card, weights)
+    notices = _try_onnx(draft, weights.with_suffix(".onnx"))
+    stem = weights.with_suffix("")
     write_curve_csv(fitted.points, fitted.scored, stem.with_name(f"{stem.name}_training.csv"))
     training = model.card.training
     facts = {
@@ -125,6 +139,28 @@ def write_all(
         kept=None if fitted.step == len(fitted.points) else fitted.step,
     )
     write_training_report(page, stem.with_name(f"{stem.name}_training.html"))
+    try:
+        weights.with_suffix(".yaml").unlink(missing_ok=True)
+        draft.weights.replace(weights)
+    except OSError as error:
+        raise OutputError(
+            f"{weights} cannot be written: {error.strerror}",
+            "a folder with the right to write",
+            "check the folder's permissions, then run the same command",
+        ) from error
+    write_card(model.card, weights.with_suffix(".yaml"))
+    return model
+
+
+def _try_onnx(draft: Model, path: Path) -> list[str]:
+    """Write ONNX, and return notices: a network that has no such form is whole without it."""
+    try:
+        write_onnx(draft.network(), draft.card, path)
+    except ModelError as error:
+        path.unlink(missing_ok=True)  # of another training
+        log.warning("%s", error.found)
+        return [f"{error.found}. The safetensors file holds the same."]
+    return []
 
 
 def _short(items: list[Any], most: int = 20) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +244,124 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does() -> None:
     with pytest.raises(PlanError, match=r"smaller train\.patch"):
         require_room(made, 1, (64, 64), 4, fixed)
     assert all(torch.equal(value, before[key]) for key, value in made.state_dict().items())
+
+
+def test_a_checkpoint_of_other_settings_is_refused_with_what_changed_and_kept(tmp_path: Path) -> None:
+    made_of = {"train.learning_rate": "0.01", "scene images/a": '"4f"'}
+    run(tmp_path, FitSettings(steps=2, made_of=made_of))
+    before = (tmp_path / LAST).read_bytes()
+    other = {"train.learning_rate": "0.02", "scene images/a": '"5e"', "scene images/b": '"00"'}
+    with pytest.raises(OutputError) as caught:
+        run(tmp_path, FitSettings(steps=4, made_of=other))
+    for words in ("rate was 0.01, is 0.02", "images/a has other cells or labels", "images/b is new", str(tmp_path)):
+        assert words in str(caught.value)
+    assert (tmp_path / LAST).read_bytes() == before
+    assert len(run(tmp_path, FitSettings(steps=4, made_of=made_of)).points) == 4
+
+
+def test_fewer_steps_than_were_done_are_refused(tmp_path: Path) -> None:
+    run(tmp_path, FitSettings(steps=3))
+    with pytest.raises(OutputError, match=r"has done 3 steps, train\.steps is 2"):
+        run(tmp_path, FitSettings(steps=2))
+
+
+def test_a_fit_that_patience_ended_is_done_and_goes_on_with_more_of_it(tmp_path: Path) -> None:
+    settings = FitSettings(steps=20, score_every=2, patience=2)
+    assert len(run(tmp_path, settings, score=score).points) == 8
+    heard: list[Point] = []
+    assert len(run(tmp_path, settings, score=score, report=heard.append).points) == 8
+    assert not heard
+    assert len(run(tmp_path, replace(settings, patience=4), score=score).points) == 12
+
+
+def test_more_steps_are_done_though_patience_is_set(tmp_path: Path) -> None:
+    settings = FitSettings(steps=4, score_every=2, patience=9)
+    run(tmp_path, settings, score=score)
+    assert len(run(tmp_path, replace(settings, steps=6), score=score).points) == 6
+
+
+def test_more_steps_go_on_from_the_weights_themselves_not_from_their_average(tmp_path: Path) -> None:
+    made, heads = network(), []
+    settings = FitSettings(steps=3, average=0.9)
+    fitted = run(tmp_path, settings, network=made, report=lambda _: heads.append(made.state_dict()["head.weight"] + 0))
+    kept = torch.load(tmp_path / LAST, weights_only=True)
+    torch.testing.assert_close(kept["current_model_state"]["network.head.weight"], heads[-1], rtol=0, atol=0)
+    torch.testing.assert_close(kept["state_dict"]["network.head.weight"], fitted.state["head.weight"], rtol=0, atol=0)
+    assert not torch.equal(heads[-1], fitted.state["head.weight"])
+
+
+def test_every_batch_of_a_step_has_its_own_dropout(tmp_path: Path) -> None:
+    seeds: list[int] = []
+
+    class Seeing(torch.nn.Module):
+        """Notes what random numbers a pass would draw."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            seeds.append(torch.initial_seed())
+            found: torch.Tensor = self.inner(values)
+            return found
+
+    run(tmp_path, FitSettings(steps=2, accumulate=2), network=Seeing())
+    assert len(set(seeds)) == 4
+
+
+def test_a_norm_that_sees_a_single_value_is_refused_in_words(tmp_path: Path) -> None:
+    small = replace(batches(), patch=(4, 4), batch=1)
+    with pytest.raises(RecipeError, match=r"(?s)one value a channel.*train\.patch larger"):
+        run(tmp_path, FitSettings(steps=1), batches=small, network=network(norm="batch"))
+
+
+def test_a_device_without_room_is_told_with_a_remedy(tmp_path: Path) -> None:
+    class Large(torch.nn.Module):
+        """Needs more than there is."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("tried to allocate 2.00 TiB")
+
+    with pytest.raises(PlanError, match=r"(?s)2\.00 TiB.*halve train\.batch"):
+        run(tmp_path, FitSettings(steps=1), network=Large())
+
+
+MEASURE = """
+import threading, torch
+from segflow.models.registry import build
+from segflow.training.losses import SegmentationLoss
+from segflow.training.memory import bytes_needed
+torch.set_num_threads(1)
+network = build("unet", {{"in_channels": 1, "out_channels": 3, "width": 16, "depth": 2, "dimensions": {axes}}})
+shape = ({batch}, 1, *{patch})
+def held():
+    return 4096 * int(open("/proc/self/statm").read().split()[1])
+fixed, each = bytes_needed(network, 1, {patch})
+loss, optimiser = SegmentationLoss({{"dice_ce": 1.0}}), torch.optim.AdamW(network.parameters())
+before, peak, over = held(), [0], threading.Event()
+def watch():
+    while not over.wait(0.002):
+        peak[0] = max(peak[0], held())
+watcher = threading.Thread(target=watch)
+watcher.start()
+for _ in range(2):
+    loss(network(torch.randn(shape)), torch.zeros((shape[0], *shape[2:]), dtype=torch.int64)).backward()
+    optimiser.step()
+    optimiser.zero_grad()
+over.set()
+watcher.join()
+print((fixed + {batch} * each) / (peak[0] - before))
+"""
+
+
+@pytest.mark.parametrize(("axes", "patch", "batch"), [(2, (256, 256), 3), (3, (48, 48, 48), 2)])
+def test_the_memory_that_a_batch_is_said_to_need_is_what_it_takes(
+    axes: int, patch: tuple[int, ...], batch: int
+) -> None:
+    program = MEASURE.format(axes=axes, patch=patch, batch=batch)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert 0.9 < float(done.stdout) < 1.6

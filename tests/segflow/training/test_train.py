@@ -13,13 +13,16 @@ import pytest
 import rasterio
 import torch
 from affine import Affine
+from safetensors.torch import load_file
 
-from segflow.errors import ModelError, RecipeError
+from segflow.errors import ModelError, OutputError, RecipeError
+from segflow.io.lock import locked
 from segflow.models.card import Card
 from segflow.models.model import load_model
 from segflow.models.probabilities import Probabilities
 from segflow.recipe import ModelChoice, Recipe, parse_recipe
 from segflow.training.train import train
+from segflow.training.write import write_weights
 
 KEYS: dict[str, Any] = {
     "kind": "raster",
@@ -166,3 +169,104 @@ def test_a_recipe_without_train_is_refused(folder: Path) -> None:
 def test_a_patch_that_the_network_cannot_halve_is_refused_by_its_own_key(folder: Path) -> None:
     with pytest.raises(RecipeError, match=r"(?s)train\.patch is \[30, 30\].*take \[32, 32\]"):
         train(recipe(folder, patch=[30, 30]))
+
+
+def left(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "made").iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"learning_rate": 0.02}, r"train\.learning_rate was 0\.01, is 0\.02"),
+        ({"loss": {"dice": 1.0}}, r"train\.loss was not set, is {\"dice\": 1\.0}"),
+        ({"validation": {"scenes": ["s0"]}}, r"train\.validation\.scenes was \[\"s1\"\], is \[\"s0\"\]"),
+        ({"card": {"gsd": 2.0}}, r"train\.card\.gsd was not set, is 2\.0"),
+        ({"augment": {"preset": "aerial", "noise": 0.3}}, r"train\.augment"),
+    ],
+)
+def test_a_checkpoint_of_another_recipe_is_not_gone_on_with(folder: Path, keys: dict[str, Any], said: str) -> None:
+    first = {"steps": 2, "validation": {"scenes": ["s1"]}}
+    train(recipe(folder, **first))
+    before = left(folder)
+    with pytest.raises(OutputError, match=said):
+        train(recipe(folder, **{**first, "steps": 4, **keys}))
+    assert left(folder) == before
+
+
+def test_a_checkpoint_of_other_labels_or_other_scenes_is_not_gone_on_with(folder: Path) -> None:
+    train(recipe(folder, steps=1))
+    write(folder / "labels" / "s1.tif", np.full((1, 64, 64), 7, np.uint8))
+    with pytest.raises(OutputError, match="scene images/s1 has other cells or labels"):
+        train(recipe(folder, steps=2))
+    (folder / "images" / "s1.tif").unlink()
+    with pytest.raises(OutputError, match="scene images/s1 is gone"):
+        train(recipe(folder, steps=2))
+
+
+def test_length_looks_and_words_of_the_card_may_change_and_the_folder_may_move(folder: Path) -> None:
+    train(recipe(folder, steps=2))
+    moved = folder.rename(folder.with_name("moved"))
+    card = {**KEYS["train"]["card"], "licence": "CC-BY-4.0"}
+    (made,) = train(recipe(moved, steps=4, card=card, checkpoint_every=1)).models
+    assert made.card.training["steps"] == 4
+    assert made.card.licence == "CC-BY-4.0"
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"activation": "sigmoid"},
+        {"activation": "none"},
+        {"activation": "sigmoid", "regions": [{"channel": 0, "id": 2}]},
+        {"classes": [{"id": 3, "name": "three", "colour": "#000000"}]},
+        {"arguments": {"width": 8}},
+        {"normalisation": {"mean": [1.0]}},
+    ],
+)
+def test_a_card_that_would_tell_of_another_network_than_is_trained_is_refused(
+    folder: Path, card: dict[str, Any]
+) -> None:
+    with pytest.raises(RecipeError, match=rf"train\.card\.{next(iter(card))}"):
+        train(recipe(folder, card=card))
+    assert not (folder / "made").exists()
+
+
+def test_two_trainings_of_one_name_do_not_share_a_folder_and_two_names_do(folder: Path) -> None:
+    with locked(folder / "made" / ".training" / "toy.lock"):
+        with pytest.raises(OutputError, match="another training of toy is working in"):
+            train(recipe(folder, steps=1))
+        train(recipe(folder, steps=1, name="other"))
+
+
+def test_a_model_stays_whole_with_its_own_card_until_the_new_one_is_ready(folder: Path) -> None:
+    """The page, written last before the weights, cannot be: no mixture of two models is seen."""
+    held = {"scenes": ["s1"]}
+    train(recipe(folder, steps=1, validation=held))
+    before = left(folder)
+    page = folder / "made" / "toy_training.html"
+    page.unlink()
+    page.mkdir()
+    with pytest.raises(OutputError, match=r"toy_training\.html cannot be written"):
+        train(recipe(folder, steps=2, validation=held))
+    now = left(folder)
+    assert all(now[name] == before[name] for name in ("toy.safetensors", "toy.yaml"))
+    page.rmdir()
+    train(recipe(folder, steps=2, validation=held))
+    assert all(left(folder)[name] != before[name] for name in ("toy.safetensors", "toy.yaml"))
+
+
+def test_weights_beyond_float16_are_kept_as_float32_and_those_that_are_no_numbers_refused(tmp_path: Path) -> None:
+    large, small = torch.tensor([1e6, 1.0]), torch.tensor([1.0, 2.0])
+    write_weights({"large": large, "small": small}, tmp_path / "a.safetensors")
+    kept = load_file(tmp_path / "a.safetensors")
+    assert torch.equal(kept["large"], large)
+    assert kept["small"].dtype == torch.float16
+    with pytest.raises(ModelError, match="weight large is not finite"):
+        write_weights({"large": large / 0}, tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_that_cannot_be_one_is_refused(folder: Path, seed: int) -> None:
+    with pytest.raises(RecipeError, match="seed"):
+        recipe(folder, seed=seed)
