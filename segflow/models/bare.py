@@ -9,9 +9,9 @@ from typing import Any
 from segflow.errors import ModelError
 from segflow.grid import Kind
 from segflow.models.card import Card
+from segflow.models.choice import ModelChoice
 from segflow.models.formats.described import Described
 from segflow.models.registry import build
-from segflow.recipe import ModelChoice
 
 _LOG = logging.getLogger(__name__)
 _PATCH = {2: 512, 3: 96}

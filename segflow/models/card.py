@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from segflow.errors import ModelError
 from segflow.io.atomic import write_text
+from segflow.part import Part
 
 LOGIT_RANGE = 64.0
 """Where a card averages logits, 0 to 1 stands for log-probabilities from minus this to 0; of regions and other
 independent channels, for logits from minus to plus this."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LabelClass(_Part):
+class LabelClass(Part):
     """One class of the label map."""
 
     id: int = Field(ge=0, le=65535, description="Value in the label map.")
@@ -34,7 +31,7 @@ class LabelClass(_Part):
         return int(self.colour[1:3], 16), int(self.colour[3:5], 16), int(self.colour[5:7], 16)
 
 
-class Normalisation(_Part):
+class Normalisation(Part):
     """How raw values become the network's input: ``(value - mean) / deviation``, channel by channel."""
 
     source: Literal["card", "scene"] = Field(
@@ -53,7 +50,7 @@ class Normalisation(_Part):
         return self
 
 
-class ChannelScheme(_Part):
+class ChannelScheme(Part):
     """How one channel of a volume that is prepared as a whole is standardised."""
 
     scheme: Literal["zscore", "rescale", "fixed"] = Field(
@@ -67,7 +64,7 @@ class ChannelScheme(_Part):
     deviation: float = Field(1.0, gt=0, description="fixed: in raw units.")
 
 
-class Preparation(_Part):
+class Preparation(Part):
     """What is done to a volume as a whole before it is cut into patches, and how labels come back: nnU-Net's way."""
 
     schemes: tuple[ChannelScheme, ...] = Field(min_length=1, description="One a channel; in place of normalisation.")
@@ -85,14 +82,14 @@ class Preparation(_Part):
     keep: int | None = Field(None, ge=0, le=2, description="An axis that is never resampled: a 2-D network's slices.")
 
 
-class Region(_Part):
+class Region(Part):
     """A label written where one sigmoid channel is over the threshold; later regions overwrite earlier ones."""
 
     channel: int = Field(ge=0, description="Channel of the network's output.")
     id: int = Field(ge=0, description="Class id that is written.")
 
 
-class Card(_Part):
+class Card(Part):
     """The model card, `NAME.yaml` beside `NAME.safetensors`."""
 
     name: str = Field(min_length=1, description="Name of the model.")

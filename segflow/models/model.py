@@ -14,11 +14,11 @@ from segflow.errors import ModelError
 from segflow.grid import Kind
 from segflow.models.bare import bare_card, checked
 from segflow.models.card import Card, read_card
+from segflow.models.choice import ModelChoice
 from segflow.models.describe import describe
 from segflow.models.formats import format_of, missing, resolve
 from segflow.models.formats.described import Described
 from segflow.models.formats.states import full_arguments as full_arguments
-from segflow.recipe import ModelChoice
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 BUILTIN = "builtin:"
 TORCHVISION = "torchvision:"
 _FOLDER = Path(__file__).parent / "builtin"
-_SAME = ("kind", "channels", "normalisation", "output_channels", "regions", "threshold", "gsd", "spacing")
-_SAME_TOO = ("ids", "ignore", "orientation", "bands", "padding", "preparation", "lattice", "averaged")
+_SAME = (
+    *("kind", "channels", "normalisation", "output_channels", "regions", "threshold", "gsd", "spacing"),
+    *("ids", "ignore", "orientation", "bands", "padding", "preparation", "lattice", "averaged"),
+)
+"""What the cards of an ensemble must agree in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +272,8 @@ def _common(members: Sequence[Member]) -> Card:
     if len(members) == 1:
         return first
     for other in (member.card for member in members[1:]):
-        for what in (*_SAME, *_SAME_TOO):
-            one, two = getattr(first, what, None), getattr(other, what, None)
+        for what in _SAME:
+            one, two = getattr(first, what), getattr(other, what)
             if one != two:
                 what = "classes" if what == "ids" else what
                 raise ModelError(

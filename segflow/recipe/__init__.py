@@ -1,8 +1,9 @@
 """The recipe: the one schema of what runs on what, and how it is read. Imports no torch."""
 
+from segflow.models.choice import ModelChoice
 from segflow.recipe.augment import Augment
 from segflow.recipe.read import parse_recipe, read_recipe
-from segflow.recipe.run import Compute, Inputs, ModelChoice, Outputs, References, Tiling
+from segflow.recipe.run import Compute, Inputs, Outputs, References, Tiling
 from segflow.recipe.schema import Recipe
 from segflow.recipe.train import LossName, Train, Validation
 

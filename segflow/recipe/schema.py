@@ -10,8 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from segflow.errors import RecipeError
 from segflow.grid import Kind
-from segflow.recipe.part import Part
-from segflow.recipe.run import Compute, Inputs, ModelChoice, Outputs, References, Tiling
+from segflow.models.choice import ModelChoice
+from segflow.part import Part
+from segflow.recipe.run import Compute, Inputs, Outputs, References, Tiling
 from segflow.recipe.train import Train
 
 # What only one kind has; the other would ignore it.

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from segflow.models.card import LabelClass, Normalisation
+from segflow.part import Part
 from segflow.recipe.augment import AnyAugment, Augment
-from segflow.recipe.part import Part
 
 LossName = Literal["cross_entropy", "focal", "dice", "generalised_dice", "tversky", "lovasz", "dice_ce"]
 Positive = Annotated[float, Field(gt=0)]
