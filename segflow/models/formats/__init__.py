@@ -19,6 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+import yaml
+
 from segflow.errors import ModelError
 
 if TYPE_CHECKING:
@@ -144,9 +146,18 @@ def is_nnunet_folder(path: Path) -> bool:
 
 
 def card_beside(path: Path) -> Path | None:
-    """Return the card NAME.yaml beside NAME.suffix, where there is one."""
+    """Return the card NAME.yaml beside NAME.suffix, where there is one; a recipe of that name is none."""
     beside = path.with_suffix(".yaml")
-    return beside if path.is_file() and beside.is_file() else None
+    return beside if path.is_file() and beside.is_file() and not _is_recipe(beside) else None
+
+
+def _is_recipe(path: Path) -> bool:
+    """Tell recipes from cards, which have no inputs; of what is not YAML the reader of cards says so."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(content, dict) and {"inputs", "model"} <= content.keys()
 
 
 def missing(path: Path) -> ModelError:

@@ -607,6 +607,12 @@ def test_a_folder_stands_for_the_one_model_in_it(tmp_path: Path, net: nn.Module)
         load_model(choose(folder, **NAMED))
 
 
+def test_a_recipe_called_as_its_weights_is_not_their_card(tmp_path: Path, net: nn.Module) -> None:
+    path = to_onnx(net, tmp_path / "net.onnx", **OPEN)
+    (tmp_path / "net.yaml").write_text("kind: raster\ninputs: {path: a.tif}\nmodel: {weights: net.onnx}\n")
+    assert load_model(choose(path, classes=CLASSES)).card.ids == tuple(item.id for item in CLASSES)
+
+
 # --- bad input ------------------------------------------------------------------------------------------------------
 
 
