@@ -20,7 +20,7 @@ from segflow.metrics import Scores
 from segflow.models.card import Card, write_card
 from segflow.models.model import Model, full_arguments
 from segflow.models.registry import build
-from segflow.recipe import Recipe, Train
+from segflow.recipe import Recipe, Train, Validation
 from segflow.report.training import TrainingReport
 from segflow.report.training_write import write_curve_csv, write_training_report
 from segflow.training.export import write_onnx
@@ -70,14 +70,19 @@ def described(card: Card, plan: Train, recipe: Recipe, fitted: Fitted, learned: 
         "parameters": parameters,
         "minutes": round(fitted.seconds / 60, 1),
         "scenes": list(learned) if len(learned) <= 40 else len(learned),
-        "held_back": plan.validation.model_dump(
-            mode="json", include={"scenes", "region", "margin", "folds", "fold"}, exclude_defaults=True
-        ),
+        "patch": list(plan.patch),
+        "held_back": _held_back(plan.validation),
         "made": time.strftime("%Y-%m-%d", time.gmtime()),
         **({"kept": f"the best of {len(fitted.scored)} scores"} if plan.keep == "best" and fitted.scored else {}),
         **card.training,
     }
     return card.model_copy(update={"training": facts, "arguments": arguments})
+
+
+def _held_back(how: Validation) -> dict[str, Any]:
+    if how.folds is not None:
+        return {"folds": how.folds, "fold": how.fold}
+    return how.model_dump(mode="json", include={"scenes", "region", "margin"}, exclude_defaults=True)
 
 
 def scored_card(card: Card, scoring: Scoring, scored: Sequence[Scored]) -> Card:

@@ -228,4 +228,4 @@ def test_every_builtin_model_loads_fits_its_card_and_is_small(one: Card) -> None
 
 
 def test_the_three_promised_models_are_there() -> None:
-    assert [one.name for one in builtins()] == ["brain-tissue", "landcover-landsat", "landcover-rgb"]
+    assert [one.name for one in builtins()] == ["brain-tissue", "hippocampus", "landcover-landsat", "landcover-rgb"]
