@@ -97,7 +97,8 @@ def _count(value: object) -> str:
 
 
 def _scenes(value: object) -> str:
-    return _plural(len(value), "scene") if isinstance(value, list | tuple) else str(value)
+    count = len(value) if isinstance(value, list | tuple) else value
+    return _plural(count, "scene") if isinstance(count, int) else str(count)
 
 
 def _plural(count: int, one: str, many: str | None = None) -> str:
