@@ -187,16 +187,19 @@ def load_model(choice: ModelChoice, base: Path | Callable[[str], Path] = Path(),
     names = (choice.weights,) if isinstance(choice.weights, str) else choice.weights
     if not names:
         raise ModelError("model.weights is an empty list", "builtin:NAME or a path", "name the weights")
-    members = [_member(name, choice, base, kind) for name in names]
-    card = _common(members)
+    found = [_member(name, choice, base, kind) for name in names]
+    members = [member for member, _ in found]
+    card = _common(members, next((size for _, size in found if size is not None), None))
     if choice.tta == "d4" and card.kind != "raster":
         raise ModelError("model.tta is d4 for a volume", "d4 for rasters only", "set model.tta: mirror")
     return Model(card, members[0].weights, tuple(members[1:]), choice.tta, choice.trust)
 
 
-def _member(name: str, choice: ModelChoice, base: Path | Callable[[str], Path], kind: Kind | None) -> Member:
-    """Find one network, with the recipe's overrides in its card."""
-    own = True
+def _member(
+    name: str, choice: ModelChoice, base: Path | Callable[[str], Path], kind: Kind | None
+) -> tuple[Member, tuple[int, ...] | None]:
+    """Find one network, with the recipe's overrides in its card, and the one patch that its file takes."""
+    own, fixed = True, None
     if name.startswith(BUILTIN):
         found = builtin(name.removeprefix(BUILTIN))
         member = Member(found.card, found.weights)
@@ -207,7 +210,7 @@ def _member(name: str, choice: ModelChoice, base: Path | Callable[[str], Path], 
     else:
         place = resolve(base(name) if callable(base) else base / Path(name).expanduser())
         said = describe(place, choice.trust)
-        own = said.card is not None
+        own, fixed = said.card is not None, said.patch
         member = _from_file(place, said, choice, kind)
     if kind is not None and member.card.kind != kind:
         raise ModelError(
@@ -217,7 +220,7 @@ def _member(name: str, choice: ModelChoice, base: Path | Callable[[str], Path], 
         )
     if own and choice.architecture is not None and not isinstance(choice.weights, str):
         choice = choice.model_copy(update={"architecture": None, "arguments": {}})  # meant for members without a card
-    return Member(_overridden(member.card, choice), member.weights)
+    return Member(_overridden(member.card, choice), member.weights), fixed
 
 
 def _from_file(place: Path, found: Described, choice: ModelChoice, kind: Kind | None) -> Member:
@@ -262,8 +265,12 @@ def _overridden(card: Card, choice: ModelChoice) -> Card:
     return checked({**dict(card), **changes}, f"the recipe's model does not fit the card of {card.name}")
 
 
-def _common(members: Sequence[Member]) -> Card:
+def _common(members: Sequence[Member], fixed: tuple[int, ...] | None) -> Card:
     """Return the card of an ensemble.
+
+    Args:
+        members: its networks.
+        fixed: the one patch that a member takes; None: any.
 
     Raises:
         ModelError: members differ in what they eat or in what their channels mean.
@@ -282,7 +289,7 @@ def _common(members: Sequence[Member]) -> Card:
                     f"leave one out, or say in the recipe what holds for both (model.{what})",
                 )
     stride = lcm(*(member.card.stride for member in members))
-    patch = tuple(-(-n // stride) * stride for n in first.patch)
+    patch = fixed or tuple(-(-n // stride) * stride for n in first.patch)
     name = " + ".join(dict.fromkeys(member.card.name for member in members))
     return first.model_copy(update={"stride": stride, "patch": patch, "name": name})
 

@@ -215,6 +215,15 @@ def test_members_of_other_strides_get_patches_that_fit_both(tmp_path: Path) -> N
     assert (card.stride, card.patch) == (24, (48, 48))
 
 
+def test_a_member_of_one_size_sets_the_patch_wherever_it_stands(three: tuple[str, ...], tmp_path: Path) -> None:
+    one = to_onnx(network(4), tmp_path / "one.onnx", (2, 3, 64, 64))
+    one.with_suffix(".yaml").write_text(Path(three[0]).with_suffix(".yaml").read_text())
+    for weights in ((three[0], str(one)), (str(one), three[0])):
+        model = load_model(choose(weights))
+        assert model.card.patch == (64, 64)
+        assert predict(texture((70, 64), 3, 1), None, model, compute=Compute(backend="torch")).shape == (70, 64)
+
+
 def test_an_architecture_in_the_recipe_is_for_the_members_without_a_card(tmp_path: Path) -> None:
     keys: dict[str, Any] = {"classes": CLASSES, "ignore": (), "normalisation": {"mean": (128.0,), "deviation": (40.0,)}}
     carded = make_model(tmp_path, architecture="segnet", arguments={"width": 4, "depth": 2}, **keys)
