@@ -173,7 +173,20 @@ class FitModule(LightningModule):
         return self._seconds + time.monotonic() - self._began
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the curve, and the best weights."""
+        """Keep the curve, and the best weights.
+
+        Raises:
+            OutputError: a weight is not finite, though no loss has shown it yet; the checkpoint before stays.
+        """
+        state = self.network.state_dict()
+        broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
+        if broken:
+            raise OutputError(
+                f"{broken[0]} is no longer finite after step {self.global_step}",
+                "finite weights and gradients",
+                "look for extreme values in the inputs, lower train.learning_rate, or set train.precision: f32; "
+                "the last checkpoint is kept",
+            )
         checkpoint[_CURVE] = {
             "points": [(p.step, p.loss, p.rate, p.seconds) for p in self.points],
             "scored": [(s.step, dict(s.overall), dict(s.iou), dict(s.dice)) for s in self.scored],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -154,3 +155,19 @@ def test_two_processes_share_a_batch_and_write_one_model(folder: Path) -> None:
     weights = [load_file(folder / name / "toy.safetensors") for name in ("one", "two")]
     for key, value in weights[0].items():
         np.testing.assert_allclose(weights[1][key], value, atol=2e-3)
+
+
+def test_a_loss_that_is_no_number_on_one_of_two_processes_stops_both_and_names_its_scene(folder: Path) -> None:
+    with rasterio.open(folder / "images" / "s1.tif", "r+") as file:
+        profile, values = file.profile, file.read()
+    profile.update(dtype="float32")
+    with rasterio.open(folder / "images" / "s1.tif", "w", **profile) as file:
+        file.write(values.astype(np.float32) * np.float32(1e35))
+    more = ("compute.device=cpu", "train.devices=2", "train.batch=2", "train.augment=none", "train.validation={}")
+    more = (*more, "train.arguments.norm=none", "train.normalisation.deviation=[0.0001]")
+    process = start(folder, *(part for one in more for part in ("--set", one)))
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2, errors
+    assert "the loss of step" in errors
+    assert re.search(r"on patches of (s0, )?s1\n", errors), errors
+    assert "Traceback" not in errors

@@ -217,6 +217,21 @@ def test_a_loss_that_is_not_finite_stops_the_fit_names_the_scenes_and_keeps_the_
     assert len(run(tmp_path, settings).points) == 9
 
 
+def test_a_checkpoint_is_never_replaced_by_one_that_is_not_finite(tmp_path: Path) -> None:
+    made = network()
+    settings = FitSettings(steps=6, checkpoint_every=2)
+
+    def spoil(point: Point) -> None:
+        if point.step == 4:
+            with torch.no_grad():
+                made.state_dict()["encoder.0.1.running_var"].fill_(float("inf"))
+
+    with pytest.raises(OutputError, match=r"running_var is no longer finite after step 4"):
+        run(tmp_path, settings, network=made, report=spoil)
+    assert torch.load(tmp_path / LAST, weights_only=True)["global_step"] == 2
+    assert len(run(tmp_path, settings).points) == 6
+
+
 def test_the_rate_rises_then_falls_and_is_never_nothing() -> None:
     settings = FitSettings(steps=400, learning_rate=1.0, warm_up=20)
     rates = [settings.rate(step) for step in range(400)]
