@@ -26,6 +26,7 @@ from segflow.training.identity import changes
 from segflow.training.losses import SegmentationLoss
 from segflow.training.module import FitModule, Leg, Scorer, is_over
 from segflow.training.schedule import FitSettings
+from segflow.training.stopping import Stop, soft_stop
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,8 @@ def fit(
     network.to(memory_format=torch.channels_last if len(batches.patch) == 2 else torch.channels_last_3d)
     if begun:
         log.info("going on from step %d of %s", begun, last)
-    with _quiet():
-        trainer = _trainer(settings, folder, device, begun, report, score is not None)
+    with _quiet(), soft_stop(settings.devices == 1) as stop:
+        trainer = _trainer(settings, folder, device, begun, report, score is not None, stop)
         loader = _Loader(batches, begun * settings.accumulate, settings.steps * settings.accumulate, trainer)
         try:
             looks = [0] if score is not None else None
@@ -119,8 +120,8 @@ def fit(
                     "make train.patch larger, or train.batch, or take another norm (train.arguments)",
                 ) from error
             raise
-        except SystemExit as stop:  # what Lightning makes of Ctrl-C, having turned a second one off
-            raise KeyboardInterrupt from stop
+        except SystemExit as error:  # what Lightning makes of Ctrl-C, having turned a second one off
+            raise KeyboardInterrupt from error
     return _fitted(module, settings, watched, trainer.is_global_zero)
 
 
@@ -183,12 +184,13 @@ def _trainer(
     begun: int,
     report: Callable[[Point], None] | None,
     scored: bool,
+    stop: Stop,
 ) -> Trainer:
     callbacks: list[Callback] = [_End(folder / LAST)]
     if settings.average:
         callbacks.append(WeightAveraging(use_buffers=True, avg_fn=_average(settings.average)))
     every = settings.score_every if scored else None
-    callbacks.append(_Steps(folder / LAST, settings, report, every))
+    callbacks.append(_Steps(folder / LAST, settings, report, every, stop))
     return Trainer(
         accelerator="gpu" if device.startswith("cuda") else "cpu",
         devices=settings.devices,
@@ -242,9 +244,15 @@ class _Steps(Callback):
     """After each optimiser step: tell of it, and write a checkpoint now and then. Comes after all other callbacks."""
 
     def __init__(
-        self, last: Path, settings: FitSettings, report: Callable[[Point], None] | None, scored_every: int | None
+        self,
+        last: Path,
+        settings: FitSettings,
+        report: Callable[[Point], None] | None,
+        scored_every: int | None,
+        stop: Stop,
     ) -> None:
         self._last, self._settings, self._report, self._scored_every = last, settings, report, scored_every
+        self._stop = stop
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -256,14 +264,16 @@ class _Steps(Callback):
         if self._report is not None and trainer.is_global_zero:
             self._report(point)
         scored = self._scored_every is not None and point.step % self._scored_every == 0
-        if not scored and point.step % self._settings.checkpoint_every == 0:
+        if not scored and (self._stop.asked or point.step % self._settings.checkpoint_every == 0):
             trainer.save_checkpoint(self._last)
+            self._stop.require()
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Keep step and score together: a checkpoint from before the score would come back without it. End if told."""
         if isinstance(module, FitModule) and is_over(module.watched, self._settings.patience):
             trainer.should_stop = True
         trainer.save_checkpoint(self._last)
+        self._stop.require()
 
 
 class _AtomicCheckpoint(TorchCheckpointIO):
@@ -317,6 +327,10 @@ def _of_another_fit(last: Path, error: Exception) -> OutputError:
 
 
 def _require_device(settings: FitSettings, device: str) -> None:
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RecipeError(
+            f"compute.device is {device}", "a GPU that CUDA can use: there is none", "set compute.device: cpu"
+        )
     count = torch.cuda.device_count() if device.startswith("cuda") else os.cpu_count() or 1
     if settings.devices > count:
         raise RecipeError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -115,6 +117,30 @@ def test_a_fit_that_is_cut_off_goes_on_to_the_same_curve_and_bits(tmp_path: Path
     resumed = run(tmp_path / "cut", settings, score=score)
     assert losses(resumed) == losses(straight)
     assert [point.rate for point in resumed.points] == [point.rate for point in straight.points]
+    assert [item.step for item in resumed.scored] == [4, 8]
+    assert same(resumed, straight)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("at", "kept"), [(3, 3), (4, 4), (5, 5)])
+def test_a_fit_that_is_asked_to_stop_keeps_the_steps_that_are_done(
+    tmp_path: Path, sent: signal.Signals, at: int, kept: int
+) -> None:
+    settings = FitSettings(steps=8, accumulate=2, average=0.9, checkpoint_every=1000, score_every=4)
+    straight = run(tmp_path / "straight", settings, score=score)
+
+    def ask(point: Point) -> None:
+        if point.step == at:
+            os.kill(os.getpid(), sent)
+
+    before = signal.getsignal(sent)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", settings, score=score, report=ask)
+    assert signal.getsignal(sent) == before
+    heard: list[Point] = []
+    resumed = run(tmp_path / "cut", settings, score=score, report=heard.append)
+    assert heard[0].step == kept + 1
+    assert losses(resumed) == losses(straight)
     assert [item.step for item in resumed.scored] == [4, 8]
     assert same(resumed, straight)
 
