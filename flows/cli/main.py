@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     train = _command(commands, "train", "train", "train a model by a recipe")
     _recipe(train)
     train.add_argument(
-        "-o", "--output", metavar="FOLDER", help="where the model goes; the recipe's folder if not given"
+        "-o", "--output", metavar="FOLDER", help="where the model goes; outputs.folder of the recipe if not given"
     )
 
     evaluate = _command(commands, "evaluate", "evaluate", "compare two label maps on one grid")

@@ -38,7 +38,8 @@ def compare_places(one: Source, two: Source) -> str | None:
     if isinstance(one, VolumeSource) and isinstance(two, VolumeSource):
         compare_volumes(one, two)
         return None
-    return compare_rasters(one.grid, two.grid, one.name, two.name)
+    reference = f"the reference {two.name}" if two.name == one.name else two.name
+    return compare_rasters(one.grid, two.grid, one.name, reference)
 
 
 def window_of(

@@ -89,10 +89,12 @@ def require_channels(source: Source, card: Card, recipe: Recipe) -> None:
     if source.channels == len(card.channels):
         return
     what, key = ("bands", "inputs.bands") if recipe.kind == "raster" else ("channels", "inputs.channels")
+    names = f"{len(card.channels)}: {', '.join(card.channels)}"
+    trains = recipe.train is not None and recipe.model is None
     raise InputError(
         f"{source.name} gives {source.channels} {what}",
-        f"{len(card.channels)}: {', '.join(card.channels)}, as {card.name} was trained",
-        f"choose them with {key}, or another model",
+        f"{names}, as train.channels says" if trains else f"{names}, as {card.name} was trained",
+        f"choose them with {key}, or correct train.channels" if trains else f"choose them with {key}, or another model",
     )
 
 
@@ -112,7 +114,7 @@ def open_reference(spec: Spec, source: Source) -> tuple[Source, str | None]:
             raise InputError(
                 f"the reference {reference.name} has {reference.channels} channels",
                 "a label map: one channel of ids",
-                "name the label map itself, or split it",
+                "name the label map itself; a coloured picture has to be turned into ids first",
             )
         return reference, compare_places(source, reference)
     except BaseException:

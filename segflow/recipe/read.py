@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from segflow.errors import RecipeError
 from segflow.recipe.schema import Recipe
@@ -144,7 +145,7 @@ def _expand(value: Any, origin: str) -> Any:
 def _explain(error: ValidationError, origin: str) -> RecipeError:
     """Turn pydantic's first complaint into found, expected, remedy, with the nearest name for a misspelt key."""
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    where = [str(part) for part in first["loc"] if not (isinstance(part, str) and part[:1].isupper())]
+    where = _place(first["loc"])
     key = ".".join(where)
     if first["type"] == "extra_forbidden":
         known = _known_keys(where[:-1])
@@ -152,9 +153,52 @@ def _explain(error: ValidationError, origin: str) -> RecipeError:
         remedy = f"did you mean {near[0]}?" if near else "remove it; `segflow schema` lists all keys"
         return RecipeError(f"{origin} has an unknown key {key}", "one of " + ", ".join(known), remedy)
     if first["type"] == "missing":
-        return RecipeError(f"{origin} lacks {key}", "kind, inputs and model.weights at least", f"add {key}")
-    found = f"{origin}: {key} is {first['input']!r}" if key else f"{origin} cannot be meant"
-    return RecipeError(found, first["msg"].removeprefix("Value error, "), "correct it; `segflow schema` describes it")
+        needed = "name, classes, channels and patch" if where[0] == "train" else "kind, inputs and model.weights"
+        return RecipeError(f"{origin} lacks {key}", f"{needed} at least", f"add {key}")
+    given = first["input"]
+    shown = "" if isinstance(given, dict) else f" is {given!r}"
+    found = f"{origin}: {key}{shown}" if key else f"{origin} cannot be meant"
+    # A value that may be of several types gets a complaint for each.
+    same = [item for item in error.errors() if _place(item["loc"]) == where]
+    names = [name for item in same for name in _choices(item)]
+    wanted = [
+        _PLAIN.get(item["type"], item["msg"].removeprefix("Value error, ")) for item in same if not _choices(item)
+    ]
+    if names:
+        wanted.append("one of " + ", ".join(names) if len(names) > 1 else names[0])
+    near = get_close_matches(str(given), names, n=1, cutoff=0.5)
+    remedy = f"did you mean {near[0]}?" if near else "correct it; `segflow schema` describes it"
+    return RecipeError(found, " or ".join(dict.fromkeys(wanted)), remedy)
+
+
+_PLAIN = {
+    "tuple_type": "a list in brackets",
+    "list_type": "a list in brackets",
+    "dict_type": "a mapping, such as {key: value}",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+}
+"""What pydantic calls by Python's names."""
+
+
+def _choices(error: ErrorDetails) -> list[str]:
+    """Return the names of which a complaint wants one."""
+    return re.findall(r"'([^']*)'", str(error["ctx"]["expected"])) if error["type"] == "literal_error" else []
+
+
+def _place(steps: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that lead to a complaint, without pydantic's names of types."""
+    return [str(step) for step in steps if not (isinstance(step, str) and _is_of_pydantic(step))]
+
+
+def _is_of_pydantic(part: str) -> bool:
+    """Tell whether a step of a place names a type, or the key of a mapping, and is no key of the recipe."""
+    return part[:1].isupper() or "[" in part or part in ("int", "float", "str", "bool")
 
 
 def _known_keys(path: list[str]) -> list[str]:

@@ -88,7 +88,7 @@ def labels_of_another_size(make: Any) -> Path:
     return recipe(make)
 
 
-@case("b lies elsewhere than b", "on one grid")
+@case("the reference b lies elsewhere than b", "on one grid")
 def labels_shifted_by_a_cell(make: Any) -> Path:
     pair(make, "a")
     make.raster("images/b.tif", (64, 70))

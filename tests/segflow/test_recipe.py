@@ -104,3 +104,48 @@ def test_a_setting_of_the_other_kind_is_refused(base: dict[str, Any], key: str, 
     assert other in caught.value.expected
     assert f"remove {key}" in caught.value.remedy
     assert parse_recipe({**base, "kind": other}, Path(), {key: value}).kind == other
+
+
+TRAIN = {
+    "name": "toy",
+    "classes": [{"id": 0, "name": "a", "colour": "#000000"}],
+    "channels": ["red"],
+    "patch": [32, 32],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "train.loss",
+            {"cross_entrpy": 1},
+            ("train.loss.cross_entrpy is 'cross_entrpy'", "did you mean cross_entropy"),
+        ),
+        (
+            "train.augment",
+            "streeet",
+            ("train.augment.preset is 'streeet'", "none, aerial, volume, street", "mean street"),
+        ),
+        ("train.precision", "fp16", ("one of f32, bf16, f16", "did you mean f16")),
+        ("train.patch", 64, ("train.patch is 64", "a list in brackets")),
+        ("train.steps", "many", ("train.steps is 'many'", "a whole number")),
+        ("train.class_weights", "median", ("train.class_weights is 'median'", "a list", "did you mean median_f")),
+        ("train.validation", {"folds": 3, "fold": "al"}, ("fold is 'al'", "a whole number or all", "did you mean all")),
+        ("train.augment", {"flips": [True]}, ("the recipe: train\n", "augment.flips is for 1 axes")),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_named_without_words_of_the_parser(
+    key: str, value: Any, said: tuple[str, ...]
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe({**BASE, "train": TRAIN}, Path(), {key: value})
+    for words in said:
+        assert words in str(caught.value)
+    for words in ("Input should", "tuple", "[key]", "constrained"):
+        assert words not in str(caught.value)
+
+
+def test_a_key_that_train_lacks_is_told_with_the_others_it_needs() -> None:
+    with pytest.raises(RecipeError, match=r"lacks train.name\n.*name, classes, channels and patch"):
+        parse_recipe(BASE, Path(), {"train.steps": 2})
