@@ -6,6 +6,7 @@ that are evaluated. So a .pt2 file is loaded with `--trust` only; ONNX is the sa
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,6 +124,9 @@ class ExportedNetwork(nn.Module):
 
 
 def _load(path: Path) -> ExportedProgram:
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.ERROR)  # of a broken file it warns with whole tracebacks
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -133,6 +137,8 @@ def _load(path: Path) -> ExportedProgram:
             "what torch.export.save writes, of this PyTorch or an older one",
             "copy it again, or export it again with the PyTorch that is installed here",
         ) from error
+    finally:
+        log.setLevel(level)
 
 
 def _shapes(program: ExportedProgram, path: Path) -> tuple[Shape, Shape]:

@@ -296,6 +296,23 @@ def test_an_exported_program_runs_when_trusted_and_only_then(
         assert agree(found, wanted)
 
 
+def test_a_broken_program_is_refused_in_words_without_pytorchs_tracebacks(
+    tmp_path: Path, net: nn.Module, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "net.pt2"
+    with quietly():
+        torch.export.save(torch.export.export(net, (torch.zeros(1, 3, 64, 64),)), path)
+    content = bytearray(path.read_bytes())
+    content[3000:3200] = bytes(200)
+    path.write_bytes(content)
+    caplog.clear()
+    capfd.readouterr()
+    with pytest.raises(ModelError, match=r"not a torch\.export file that can be read"):
+        load_model(choose(path, trust=True))
+    assert not caplog.records
+    assert "Traceback" not in capfd.readouterr().err
+
+
 # --- state dicts ----------------------------------------------------------------------------------------------------
 
 PREFIXES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -501,7 +518,7 @@ def test_without_a_card_onnx_needs_classes_only(tmp_path: Path, net: nn.Module) 
 
 
 def test_normalisation_that_nobody_says_is_warned_of(
-    tmp_path: Path, net: nn.Module, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, net: nn.Module, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     card = load_model(choose(to_onnx(net, tmp_path / "net.onnx"), normalisation=None)).card
     assert card.normalisation.source == "scene"
