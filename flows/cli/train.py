@@ -45,6 +45,8 @@ def main(options: argparse.Namespace) -> int:
         return 0
     if trained.scores is not None:
         sys.stdout.write(_table(trained.scores))
+    else:
+        sys.stderr.write("segflow: nothing was held back, so there are no scores (train.validation)\n")
     for model in trained.models:
         stem = model.weights.with_suffix("")
         sys.stdout.write(f"{model.weights}\n{stem}_training.html\n")
@@ -65,8 +67,8 @@ class _Lines:
         now = monotonic()
         if name != self._name:
             self._name, self._first, self._began, self._said = name, point.step, now, now
-            if point.step > 1:
-                sys.stderr.write(f"{name}: going on after step {point.step - 1:,}\n")
+            begun = "" if point.step == 1 else f", going on after step {point.step - 1:,}"
+            sys.stderr.write(f"{name}: {self._steps:,} steps{begun}\n")
         done = point.step - self._first
         if done == 0 or (now - self._said < _EVERY_SECONDS and point.step != self._steps):
             return

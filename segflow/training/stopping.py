@@ -38,7 +38,9 @@ def soft_stop(on: bool) -> Iterator[Stop]:
     if not on or threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    # What is ignored (a job in the background of a script) or not Python's stays so.
+    found = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: handler for number, handler in found.items() if handler not in (signal.SIG_IGN, None)}
 
     def give_back() -> None:
         for number, handler in before.items():
@@ -49,7 +51,7 @@ def soft_stop(on: bool) -> Iterator[Stop]:
         give_back()
         log.warning("stopping after this step or score; once more stops at once")
 
-    for number in _SIGNALS:
+    for number in before:
         signal.signal(number, remember)
     try:
         yield stop

@@ -82,6 +82,8 @@ def train(recipe: Recipe, opener: Opener = open_pairs, report: Callable[[str, Po
     """
     plan = train_of(recipe)
     card = card_of(recipe)
+    if "normalisation" not in plan.model_fields_set:
+        log.warning("train.normalisation is not given: the network learns from raw values; {source: scene} suits most")
     pairs = opener(recipe, card)
     done = [_one(part, card_of(part), pairs, report) for part in _folds(recipe, plan)]
     models = tuple(model for model, _ in done)

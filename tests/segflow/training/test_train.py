@@ -270,3 +270,11 @@ def test_weights_beyond_float16_are_kept_as_float32_and_those_that_are_no_number
 def test_a_seed_that_cannot_be_one_is_refused(folder: Path, seed: int) -> None:
     with pytest.raises(RecipeError, match="seed"):
         recipe(folder, seed=seed)
+
+
+def test_a_recipe_that_forgets_the_normalisation_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(recipe(folder, steps=1))
+    assert "normalisation is not given" not in caplog.text
+    without = {key: value for key, value in KEYS["train"].items() if key != "normalisation"}
+    train(parse_recipe({**KEYS, "outputs": {"folder": "raw"}, "train": {**without, "steps": 1}}, folder))
+    assert "train.normalisation is not given" in caplog.text
