@@ -9,9 +9,9 @@ from typing import Any
 
 from flows.cli.recipe import recipe_of
 from pipelines.engine import settle
-from segflow.memory import shown
 from pipelines.plan import ScenePlan
 from pipelines.prepare import Selection, find_scenes, plan_scene
+from segflow.memory import shown
 from tiling import disk_bytes
 
 

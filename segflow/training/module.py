@@ -141,7 +141,9 @@ class FitModule(LightningModule):
         """Score the network (with averaged weights where those are kept) and keep it if it is the best so far."""
         if self._score is None:
             return
-        found = self._score(self.network, self.global_step) if self.trainer.is_global_zero else None
+        # In full precision, as a run has it; besides, OpenVINO does not take a network over inside of autocast.
+        with torch.autocast(self.device.type, enabled=False):
+            found = self._score(self.network, self.global_step) if self.trainer.is_global_zero else None
         found = self.trainer.strategy.broadcast(found)
         if found is None:
             return
