@@ -18,7 +18,8 @@ from segflow.recipe import Augment
 from segflow.recipe.train import Border
 from segflow.training.augment import change_values, draw_blur, draw_warp, resample, soften_labels
 from segflow.training.border import border_map
-from segflow.training.sampling import Sampler, Statistics
+from segflow.training.sampling import Sampler
+from segflow.training.statistics import Statistics
 
 _AHEAD = 2
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segflow.recipe.train import Border
-from segflow.training.sampling import IGNORED
+from segflow.training.labelled import IGNORED
 
 _CUT = 4.0
 """Sigmas beyond which the weight is 0 (it would be exp(-8), a 3,000th of its peak)."""

@@ -15,22 +15,19 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins import TorchCheckpointIO
 from torch import Tensor, nn
 
-from segflow.errors import OutputError, PlanError, RecipeError, first_line
-from segflow.io.atomic import replacing
+from segflow.errors import PlanError, RecipeError, first_line
 from segflow.report.training import Point, Scored
 from segflow.training.batches import Batch, Batches
-from segflow.training.identity import changes
+from segflow.training.checkpoint import LAST, AtomicCheckpoint, of_another_fit, read_checkpoint, require_same, restore
 from segflow.training.losses import SegmentationLoss
-from segflow.training.module import FitModule, Leg, Scorer, is_over
+from segflow.training.module import FitModule, Scorer, is_over
 from segflow.training.schedule import FitSettings
 from segflow.training.stopping import Stop, soft_stop
 
 log = logging.getLogger(__name__)
 
-LAST = "last.ckpt"
 _PRECISION = {"f32": "32-true", "bf16": "bf16-mixed", "f16": "16-mixed"}
 
 
@@ -62,7 +59,6 @@ def fit(
     settings: FitSettings,
     folder: Path,
     score: Scorer | None = None,
-    watched: str = "mean_iou",
     report: Callable[[Point], None] | None = None,
     device: str = "cpu",
 ) -> Fitted:
@@ -75,7 +71,6 @@ def fit(
         settings: how.
         folder: keeps `last.ckpt` (replaced atomically) and TensorBoard's events.
         score: how the network does on what is held back.
-        watched: the overall score that says which weights are best.
         report: called after every step.
         device: "cpu" or "cuda".
 
@@ -86,50 +81,57 @@ def fit(
     """
     _require_device(settings, device)
     last = folder / LAST
-    kept = _read(last)
+    kept = read_checkpoint(last)
     leg = None if kept is None else FitModule.leg(kept)
     begun = 0 if leg is None else leg.step
-    module = FitModule(network, loss, settings, score, watched)
+    module = FitModule(network, loss, settings, score)
     if kept is not None and leg is not None:
-        _require_same(leg, settings, last)
+        require_same(leg, settings, last)
         if leg.is_all(settings):
-            _restore(module, kept, last)
-            return _fitted(module, settings, watched, first=is_first())
+            restore(module, kept, last)
+            return _fitted(module, settings, first=is_first())
     network.to(memory_format=torch.channels_last if len(batches.patch) == 2 else torch.channels_last_3d)
     if begun:
         log.info("going on from step %d of %s", begun, last)
     with _quiet(), soft_stop(settings.devices == 1) as stop:
         trainer = _trainer(settings, folder, device, begun, report, score is not None, stop)
         loader = _Loader(batches, begun * settings.accumulate, settings.steps * settings.accumulate, trainer)
-        try:
-            looks = [0] if score is not None else None
+        looks = [0] if score is not None else None
+        with _told(last if begun else None, f"{len(range(0, batches.batch, settings.devices))} patches", device):
             trainer.fit(module, loader, looks, ckpt_path=last if begun else None, weights_only=True)
-        except torch.OutOfMemoryError as error:
-            raise PlanError(
-                f"the batch does not fit in the memory of {device}: {first_line(error)}",
-                f"room for {len(range(0, batches.batch, settings.devices))} patches",
-                "halve train.batch and double train.accumulate, or make train.patch smaller",
+    return _fitted(module, settings, trainer.is_global_zero)
+
+
+@contextmanager
+def _told(resumed: Path | None, share: str, device: str) -> Iterator[None]:
+    """Turn what Lightning and PyTorch raise for a user's mistake into errors with a remedy."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise PlanError(
+            f"the batch does not fit in the memory of {device}: {first_line(error)}",
+            f"room for {share}",
+            "halve train.batch and double train.accumulate, or make train.patch smaller",
+        ) from error
+    except (RuntimeError, ValueError, KeyError) as error:
+        if resumed is not None and "state_dict" in str(error):
+            raise of_another_fit(resumed, error) from error
+        if "Expected more than 1" in str(error):  # of batch and instance norms, which need two values
+            raise RecipeError(
+                f"a norm of the network sees one value a channel: {first_line(error)}",
+                "two cells or more where the network is coarsest, or patches in a batch",
+                "make train.patch larger, or train.batch, or take another norm (train.arguments)",
             ) from error
-        except (RuntimeError, ValueError, KeyError) as error:
-            if begun and "state_dict" in str(error):
-                raise _of_another_fit(last, error) from error
-            if "Expected more than 1" in str(error):  # of batch and instance norms, which need two values
-                raise RecipeError(
-                    f"a norm of the network sees one value a channel: {first_line(error)}",
-                    "two cells or more where the network is coarsest, or patches in a batch",
-                    "make train.patch larger, or train.batch, or take another norm (train.arguments)",
-                ) from error
-            raise
-        except SystemExit as error:  # what Lightning makes of Ctrl-C, having turned a second one off
-            raise KeyboardInterrupt from error
-    return _fitted(module, settings, watched, trainer.is_global_zero)
+        raise
+    except SystemExit as error:  # what Lightning makes of Ctrl-C, having turned a second one off
+        raise KeyboardInterrupt from error
 
 
-def _fitted(module: FitModule, settings: FitSettings, watched: str, first: bool) -> Fitted:
+def _fitted(module: FitModule, settings: FitSettings, first: bool) -> Fitted:
     best = module.best if settings.keep == "best" else None
     at = len(module.points)
     if best is not None:
-        at = max(module.scored, key=lambda item: item.overall.get(watched) or 0.0).step
+        at = max(module.scored, key=lambda item: item.overall.get(settings.watched) or 0.0).step
     state = module.network.state_dict() if best is None else best
     copied = {key: value.detach().cpu().clone() for key, value in state.items()}
     return Fitted(copied, at, tuple(module.points), tuple(module.scored), module.seconds, first)
@@ -138,43 +140,6 @@ def _fitted(module: FitModule, settings: FitSettings, watched: str, first: bool)
 def is_first() -> bool:
     """Tell whether this process writes what a training leaves: the only one, or the first that share a batch."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
-def _require_same(leg: Leg, settings: FitSettings, last: Path) -> None:
-    """Refuse to go on with a checkpoint of something else; tell of other numbers of steps.
-
-    Raises:
-        OutputError: see `fit`.
-    """
-    changed = changes(leg.made_of, settings.made_of) if leg.made_of and settings.made_of else ""
-    if changed:
-        raise OutputError(
-            f"the training in {last.parent} was begun with other settings or data: {changed}",
-            "the same ones; of the steps, there may be more",
-            f"undo the change; or give train.name or outputs.folder another value; or remove {last.parent} to train "
-            "afresh",
-        )
-    if leg.step > settings.steps:
-        raise OutputError(
-            f"the training in {last.parent} has done {leg.step} steps, train.steps is {settings.steps}",
-            "as many steps, or more",
-            f"raise train.steps; or remove {last.parent} to train afresh",
-        )
-    if leg.steps not in (0, settings.steps) and leg.step < settings.steps:
-        log.warning(
-            "train.steps was %d and is %d: from step %d on, the learning rate is that of the longer training",
-            leg.steps,
-            settings.steps,
-            leg.step,
-        )
-
-
-def _restore(module: FitModule, kept: dict[str, Any], last: Path) -> None:
-    try:
-        module.load_state_dict(kept["state_dict"])
-    except RuntimeError as error:
-        raise _of_another_fit(last, error) from error
-    module.on_load_checkpoint(kept)
 
 
 def _trainer(
@@ -207,7 +172,7 @@ def _trainer(
         logger=TensorBoardLogger(folder, name="", version="tensorboard", purge_step=begun or None),
         log_every_n_steps=1,
         callbacks=callbacks,
-        plugins=[_AtomicCheckpoint()],
+        plugins=[AtomicCheckpoint()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -276,22 +241,6 @@ class _Steps(Callback):
         self._stop.require()
 
 
-class _AtomicCheckpoint(TorchCheckpointIO):
-    """Checkpoints that a crash or a full disk never leaves half written."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write beside the place, flush, rename."""
-        try:
-            with replacing(Path(path)) as part:
-                torch.save(checkpoint, part)
-        except RuntimeError as error:  # torch's writer turns a full disk into one
-            raise OutputError(
-                f"{path} cannot be written: {first_line(error)}",
-                "a folder with room for a checkpoint",
-                "free space, then run the same command: it goes on from the checkpoint before",
-            ) from error
-
-
 class _Loader:
     """Batches from a step on, for this process' share of them."""
 
@@ -300,30 +249,6 @@ class _Loader:
 
     def __iter__(self) -> Iterator[Batch]:
         return self._batches.steps(self._start, self._stop, self._trainer.global_rank, self._trainer.world_size)
-
-
-def _read(last: Path) -> dict[str, Any] | None:
-    """Return a checkpoint; None where there is none.
-
-    Raises:
-        OutputError: it is broken or none of ours.
-    """
-    if not last.exists():
-        return None
-    try:
-        kept: dict[str, Any] = torch.load(last, map_location="cpu", weights_only=True)
-        FitModule.leg(kept)
-    except Exception as error:
-        raise _of_another_fit(last, error) from error
-    return kept
-
-
-def _of_another_fit(last: Path, error: Exception) -> OutputError:
-    return OutputError(
-        f"{last} is of another training or broken: {first_line(error)}",
-        "a checkpoint of this recipe",
-        "remove it to start afresh, or choose another outputs.folder",
-    )
 
 
 def _require_device(settings: FitSettings, device: str) -> None:

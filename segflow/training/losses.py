@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from segflow.errors import ModelError, RecipeError
 from segflow.recipe import Train
-from segflow.training.sampling import IGNORED
+from segflow.training.labelled import IGNORED
 
 _SMOOTH = 1.0
 _CELLWISE = ("cross_entropy", "dice_ce")

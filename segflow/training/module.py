@@ -60,7 +60,6 @@ class FitModule(LightningModule):
         loss: see `SegmentationLoss`.
         settings: how the weights are found.
         score: how it does on what is held back; None: nothing is.
-        watched: the overall score that says which weights are best.
     """
 
     def __init__(
@@ -69,7 +68,6 @@ class FitModule(LightningModule):
         loss: SegmentationLoss,
         settings: FitSettings,
         score: Scorer | None = None,
-        watched: str = "mean_iou",
     ) -> None:
         super().__init__()
         self.network = network
@@ -80,7 +78,6 @@ class FitModule(LightningModule):
         self.best: dict[str, Tensor] | None = None
         self.has_ended = False
         self._score = score
-        self._watched = watched
         self._sum = 0.0
         self._batches = 0
         self._seconds = 0.0
@@ -147,7 +144,7 @@ class FitModule(LightningModule):
         found = self.trainer.strategy.broadcast(found)
         if found is None:
             return
-        value = _number(found.overall.get(self._watched))
+        value = _number(found.overall.get(self.settings.watched))
         if value > max(self.watched, default=-1.0):
             self.best = {key: tensor.detach().clone().cpu() for key, tensor in self.network.state_dict().items()}
         self.scored.append(found)
@@ -167,7 +164,7 @@ class FitModule(LightningModule):
     @property
     def watched(self) -> list[float]:
         """The scores that say which weights are best, in order."""
-        return [_number(item.overall.get(self._watched)) for item in self.scored]
+        return [_number(item.overall.get(self.settings.watched)) for item in self.scored]
 
     @property
     def seconds(self) -> float:

@@ -24,7 +24,7 @@ from segflow.metrics import require_known_ids
 from segflow.models.card import Card
 from segflow.patches import model_shape
 from segflow.recipe import Recipe, References, Train
-from segflow.training.sampling import LabelIndex, Scene, bands, class_cells, labels_of
+from segflow.training.labelled import LabelIndex, Scene, bands, class_cells, labels_of
 from segflow.training.split import fits, require_fit, split
 from tiling.box import Box
 
@@ -60,7 +60,7 @@ Opener = Callable[[Recipe, Card], Sequence[Labelled]]
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class HeldBack:
     """A scene and the part of it that is scored.
 
     Attributes:
@@ -184,7 +184,7 @@ def _ratio(source: Source, card: Card) -> tuple[float, ...]:
     return () if seen == shape else tuple(m / n for m, n in zip(seen, shape, strict=True))
 
 
-def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scene], list[Scored]]:
+def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scene], list[HeldBack]]:
     """Split labelled images into scenes to train on, by name, and what is scored on.
 
     A scene with a held-back region is in both. Scenes are read into memory as long as together they take no more than
@@ -203,7 +203,7 @@ def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scen
     parts = split(names, [pair.image.grid.shape for pair in pairs], train.validation, train.seed)
     index = index_of(recipe)
     learned: dict[str, Scene] = {}
-    scored: dict[str, Scored] = {}
+    scored: dict[str, HeldBack] = {}
     given = recipe.compute.memory
     left = int(_SHARE * (memory_left() if given is None else bytes_of(given)) / train.devices)
     _tell([pair.notice for pair in pairs if pair.notice])
@@ -216,7 +216,7 @@ def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scen
         if part.learned:
             learned[pair.name] = Scene(image, label, part.barred, fineness, pair.ratio)
         if part.scored is not None:
-            scored[pair.name] = Scored(pair.name, Scene(image, label, (), fineness, pair.ratio), part.scored)
+            scored[pair.name] = HeldBack(pair.name, Scene(image, label, (), fineness, pair.ratio), part.scored)
     ordered = [scored[name] for name in names if name in scored]
     _require_scored(ordered, index)
     return {name: learned[name] for name in names if name in learned}, ordered
@@ -265,7 +265,7 @@ def _require_known(name: str, label: Source, index: LabelIndex) -> None:
         raise InputError(f"{name}: {error.found}", error.expected, error.remedy) from error
 
 
-def _require_scored(scored: Sequence[Scored], index: LabelIndex) -> None:
+def _require_scored(scored: Sequence[HeldBack], index: LabelIndex) -> None:
     """Refuse to score on nothing; tell of classes that will have no score."""
     if not scored:
         return

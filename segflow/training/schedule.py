@@ -29,6 +29,7 @@ class FitSettings:
         score_every: steps between scores; None: none while training.
         patience: scores without a better one after which the fit ends; None: never.
         keep: "best": the result is the state of the best score.
+        watched: the overall score that says which is best.
         seed: of dropout.
         made_of: what the fit is of, key to value (`identity_of`); a checkpoint that says otherwise is refused.
     """
@@ -46,6 +47,7 @@ class FitSettings:
     score_every: int | None = None
     patience: int | None = None
     keep: Literal["last", "best"] = "last"
+    watched: str = "mean_iou"
     seed: int = 0
     made_of: Mapping[str, str] = field(default_factory=dict)
 
@@ -73,6 +75,7 @@ def settings_of(plan: Train, made_of: Mapping[str, str]) -> FitSettings:
         score_every=plan.validation.every,
         patience=plan.validation.patience,
         keep=plan.keep,
+        watched=plan.validation.score,
         seed=plan.seed,
         made_of=made_of,
     )

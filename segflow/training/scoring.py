@@ -24,8 +24,8 @@ from segflow.recipe import Compute, Tiling
 from segflow.report.preview import stretch, thinning
 from segflow.report.training import Worst
 from segflow.sweep import Sealed, Task, head_of, sweep
-from segflow.training.sampling import IGNORED, LabelIndex
-from segflow.training.scenes import Scored
+from segflow.training.labelled import IGNORED, LabelIndex
+from segflow.training.scenes import HeldBack
 from tiling import Box, Layout, cut, rows_of
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Scoring:
 def score_scenes(
     network: nn.Module,
     card: Card,
-    scored: Sequence[Scored],
+    scored: Sequence[HeldBack],
     index: LabelIndex,
     tiling: Tiling,
     compute: Compute,
@@ -101,7 +101,7 @@ def score_scenes(
         forward.close()
 
 
-def spread(scored: Sequence[Scored], limit: int | None) -> list[Scored]:
+def spread(scored: Sequence[HeldBack], limit: int | None) -> list[HeldBack]:
     """Return at most `limit` items, evenly spread over all, always the same ones."""
     if limit is None or limit >= len(scored):
         return list(scored)
@@ -132,7 +132,7 @@ def _forward(network: nn.Module, card: Card, tiling: Tiling, compute: Compute) -
 class _Window:
     """A part of a scene, and how much of it was right."""
 
-    item: Scored
+    item: HeldBack
     box: Box
     known: int
     right: int
@@ -155,7 +155,7 @@ class _Run:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ignore", tuple(sorted({*self.card.ignore, *self.index.ignore})))
 
-    def count(self, item: Scored, worst: int) -> tuple[Counts, list[_Window]]:
+    def count(self, item: HeldBack, worst: int) -> tuple[Counts, list[_Window]]:
         """Count a scene's cells, and return its worst windows."""
         total = Counts.zero(self.card.ids)
         task = self._task(item, item.box)
@@ -207,7 +207,7 @@ class _Run:
         ids: NDArray[np.uint16] = table[np.where(channels == IGNORED, len(self.card.ids), channels)]
         return np.where(valid, ids, np.uint16(_NOTHING))
 
-    def _task(self, item: Scored, region: Box) -> Task:
+    def _task(self, item: HeldBack, region: Box) -> Task:
         source, card = item.scene.image, self.card
         shape = source.grid.shape
         lattice = lattice_of(model_shape(source.grid, card), card, self.tiling)
@@ -227,7 +227,7 @@ class _Run:
             nodata=_NOTHING,
         )
 
-    def _sealed(self, task: Task, item: Scored) -> Iterator[Sealed]:
+    def _sealed(self, task: Task, item: HeldBack) -> Iterator[Sealed]:
         for block in task.layout:
             yield from sweep(task, item.scene.image, self.forward, block)
 
@@ -240,7 +240,7 @@ class _Run:
 class _Tally:
     """Counts known and right cells of a scene, window by window."""
 
-    def __init__(self, item: Scored, size: tuple[int, ...]) -> None:
+    def __init__(self, item: HeldBack, size: tuple[int, ...]) -> None:
         self._item = item
         self._size = size
         counts = tuple(ceil(n / k) for n, k in zip(item.box.shape, size, strict=True))

@@ -20,17 +20,18 @@ from segflow.models.card import Card
 from segflow.models.model import Model, full_arguments, load_model
 from segflow.models.registry import build
 from segflow.recipe import ModelChoice, Recipe, Train
-from segflow.report.training import Point
-from segflow.report.training import Scored as ScoredStep
+from segflow.report.training import Point, Scored
 from segflow.training.batches import Batches
 from segflow.training.fit import Fitted, fit, is_first
 from segflow.training.identity import identity_of
+from segflow.training.labelled import LabelIndex, Scene
 from segflow.training.losses import loss_of
 from segflow.training.memory import require_room
-from segflow.training.sampling import LabelIndex, Sampler, Scene, scene_statistics
-from segflow.training.scenes import Labelled, Opener, Scored, index_of, open_pairs, scenes_of, train_of
+from segflow.training.sampling import Sampler
+from segflow.training.scenes import HeldBack, Labelled, Opener, index_of, open_pairs, scenes_of, train_of
 from segflow.training.schedule import settings_of
 from segflow.training.scoring import Scoring, score_scenes
+from segflow.training.statistics import scene_statistics
 from segflow.training.write import described, scored_card, write_all, write_weights
 
 if TYPE_CHECKING:
@@ -126,7 +127,6 @@ def _one(
             settings,
             recipe.folder / HIDDEN / plan.name,
             _scorer(recipe, card, scored, index) if scored else None,
-            plan.validation.score,
             None if report is None else lambda point: report(plan.name, point),
             _device(recipe),
         )
@@ -139,7 +139,7 @@ def _alone(lock: Path) -> AbstractContextManager[None]:
 
 
 def _publish(
-    recipe: Recipe, card: Card, fitted: Fitted, learned: list[str], scored: Sequence[Scored], index: LabelIndex
+    recipe: Recipe, card: Card, fitted: Fitted, learned: list[str], scored: Sequence[HeldBack], index: LabelIndex
 ) -> tuple[Model, Scoring | None]:
     plan = train_of(recipe)
     weights = recipe.folder / f"{plan.name}.safetensors"
@@ -193,17 +193,17 @@ def _network(recipe: Recipe, card: Card) -> nn.Module:
 
 
 def _scorer(
-    recipe: Recipe, card: Card, scored: Sequence[Scored], index: LabelIndex
-) -> Callable[[nn.Module, int], ScoredStep]:
+    recipe: Recipe, card: Card, scored: Sequence[HeldBack], index: LabelIndex
+) -> Callable[[nn.Module, int], Scored]:
     limit = train_of(recipe).validation.limit
 
-    def score(network: nn.Module, step: int) -> ScoredStep:
+    def score(network: nn.Module, step: int) -> Scored:
         found = score_scenes(network, card, scored, index, recipe.tiling, recipe.compute, limit).scores
         rows: Any = found["classes"]
         overall: dict[str, Any] = dict(found["overall"] or {})
         numbers = {key: value for key, value in overall.items() if isinstance(value, float)}
         log.info("after %d steps: %s", step, ", ".join(f"{key} {value:.4f}" for key, value in numbers.items()))
-        return ScoredStep(
+        return Scored(
             step, numbers, {row["name"]: row.get("iou") for row in rows}, {row["name"]: row.get("dice") for row in rows}
         )
 

@@ -25,7 +25,7 @@ from segflow.report.training import TrainingReport
 from segflow.report.training_write import write_curve_csv, write_training_report
 from segflow.training.export import write_onnx
 from segflow.training.fit import Fitted
-from segflow.training.scenes import Scored
+from segflow.training.scenes import HeldBack
 from segflow.training.scoring import Scoring
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def _held_back(how: Validation) -> dict[str, Any]:
     return how.model_dump(mode="json", include={"scenes", "region", "margin"}, exclude_defaults=True)
 
 
-def scored_card(card: Card, scoring: Scoring, scored: Sequence[Scored]) -> Card:
+def scored_card(card: Card, scoring: Scoring, scored: Sequence[HeldBack]) -> Card:
     """Return the card with its scores on what was held back."""
     on: Any = [{"scene": item.name, "start": list(item.box.start), "stop": list(item.box.stop)} for item in scored]
     brief = summary(scoring.scores)

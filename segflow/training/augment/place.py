@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from segflow.recipe import Augment
-from segflow.training.sampling import IGNORED, Window
+from segflow.training.labelled import IGNORED
+from segflow.training.sampling import Window
 
 _FOLD = 0.4
 """Of the spacing of control points: no cubic spline whose points move less folds in 2-D (0.48) or 3-D (0.40).

@@ -13,7 +13,8 @@ from torch import Tensor
 from segflow.errors import ModelError
 from segflow.recipe import Augment
 from segflow.training.augment.place import spread
-from segflow.training.sampling import IGNORED, Statistics
+from segflow.training.labelled import IGNORED
+from segflow.training.statistics import Statistics
 
 _KNOTS = 8
 

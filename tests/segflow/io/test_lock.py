@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from segflow.io.lock import locked
 from segflow.errors import OutputError
+from segflow.io.lock import locked
 
 HOLD = (
     "import sys; from pathlib import Path; from segflow.io.lock import locked\n"

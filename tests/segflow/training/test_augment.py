@@ -17,7 +17,9 @@ from segflow.recipe import Augment, Train
 from segflow.recipe.augment import PRESETS
 from segflow.training.augment import Warp, blur, change_values, draw_blur, draw_warp, resample, soften_labels
 from segflow.training.augment.place import draw_displacement
-from segflow.training.sampling import IGNORED, Statistics, Window
+from segflow.training.labelled import IGNORED
+from segflow.training.sampling import Window
+from segflow.training.statistics import Statistics
 from tiling.box import Box
 
 ELASTIC = Augment(elastic=2.0, elastic_spacing=8.0, elastic_chance=1.0)

@@ -21,7 +21,9 @@ from segflow.recipe import Augment
 from segflow.recipe.train import Border
 from segflow.training.batches import Batch, Batches
 from segflow.training.border import border_map
-from segflow.training.sampling import IGNORED, LabelIndex, Sampler, Scene, scene_statistics
+from segflow.training.labelled import IGNORED, LabelIndex, Scene
+from segflow.training.sampling import Sampler
+from segflow.training.statistics import scene_statistics
 from tiling.box import Box
 
 

@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from segflow.recipe.train import Border
 from segflow.training.border import border_map
-from segflow.training.sampling import IGNORED
+from segflow.training.labelled import IGNORED
 
 
 def flooded(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -23,11 +23,14 @@ from segflow.models.registry import build
 from segflow.recipe import Augment
 from segflow.report.training import Point, Scored
 from segflow.training.batches import Batch, Batches
-from segflow.training.fit import LAST, Fitted, fit
+from segflow.training.checkpoint import LAST
+from segflow.training.fit import Fitted, fit
+from segflow.training.labelled import LabelIndex, Scene
 from segflow.training.losses import SegmentationLoss
 from segflow.training.memory import bytes_needed, require_room
-from segflow.training.sampling import LabelIndex, Sampler, Scene, scene_statistics
+from segflow.training.sampling import Sampler
 from segflow.training.schedule import FitSettings
+from segflow.training.statistics import scene_statistics
 from tiling import Box
 
 PATCH = (16, 16)
@@ -173,6 +176,7 @@ def test_accumulated_batches_make_the_step_of_one_larger_batch(tmp_path: Path) -
         """Two batches as one."""
 
         patch = PATCH
+        batch = 16
 
         def steps(self, start: int, stop: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
             for first, second in zip(*[batches().steps(2 * start, 2 * stop)] * 2, strict=True):

@@ -19,8 +19,8 @@ from torch.nn import functional
 
 from segflow.errors import ModelError, RecipeError
 from segflow.recipe import Train
+from segflow.training.labelled import IGNORED
 from segflow.training.losses import SegmentationLoss, loss_of, median_frequency
-from segflow.training.sampling import IGNORED
 
 NAMES = ("cross_entropy", "focal", "dice", "generalised_dice", "tversky", "lovasz", "dice_ce")
 every = pytest.mark.parametrize("name", NAMES)

@@ -19,8 +19,10 @@ from segflow.io.source import Pixels
 from segflow.models.card import Normalisation
 from segflow.recipe import Augment
 from segflow.training.batches import Batches
-from segflow.training.sampling import IGNORED, LabelIndex, Sampler, Scene, free_boxes, scene_statistics
+from segflow.training.labelled import IGNORED, LabelIndex, Scene, free_boxes
+from segflow.training.sampling import Sampler
 from segflow.training.split import held_box
+from segflow.training.statistics import scene_statistics
 from tiling.box import Box
 
 

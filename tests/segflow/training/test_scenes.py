@@ -25,8 +25,10 @@ from segflow.models.card import Card, Normalisation
 from segflow.recipe import Recipe, parse_recipe
 from segflow.training import scenes
 from segflow.training.batches import Batches
-from segflow.training.sampling import IGNORED, LabelIndex, Sampler, Scene, labels_of, scene_statistics
-from segflow.training.scenes import Scored, index_of, open_pairs, scenes_of
+from segflow.training.labelled import IGNORED, LabelIndex, Scene, labels_of
+from segflow.training.sampling import Sampler
+from segflow.training.scenes import HeldBack, index_of, open_pairs, scenes_of
+from segflow.training.statistics import scene_statistics
 from tests.making import classes, write_labels, write_raster, write_volume
 from tiling import Box
 
@@ -60,7 +62,7 @@ def card(of: Recipe, **changes: Any) -> Card:
     )
 
 
-def opened(of: Recipe) -> tuple[dict[str, Scene], list[Scored]]:
+def opened(of: Recipe) -> tuple[dict[str, Scene], list[HeldBack]]:
     return scenes_of(of, open_pairs(of, card(of)))
 
 

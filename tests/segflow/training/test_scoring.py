@@ -22,8 +22,8 @@ from segflow.io.array import ArraySource
 from segflow.models.card import read_card
 from segflow.models.model import Model
 from segflow.recipe import Compute, Recipe, parse_recipe
-from segflow.training.sampling import Scene
-from segflow.training.scenes import Scored, index_of, open_pairs, scenes_of
+from segflow.training.labelled import Scene
+from segflow.training.scenes import HeldBack, index_of, open_pairs, scenes_of
 from segflow.training.scoring import Scoring, score_scenes, spread
 from tests.making import make_model, write_labels, write_raster, write_volume
 from tiling import Box
@@ -276,6 +276,6 @@ def test_a_volumes_worst_window_is_shown_by_its_worst_slice(tmp_path: Path) -> N
 def test_a_limit_takes_scenes_from_everywhere_and_always_the_same() -> None:
     grid = Grid("raster", (4, 4))
     array = ArraySource(np.zeros((1, 4, 4), np.uint8), grid)
-    scored = [Scored(str(k), Scene(array, array), Box.whole((4, 4))) for k in range(10)]
+    scored = [HeldBack(str(k), Scene(array, array), Box.whole((4, 4))) for k in range(10)]
     assert [item.name for item in spread(scored, 3)] == ["0", "3", "6"]
     assert spread(scored, 99) == spread(scored, None) == scored

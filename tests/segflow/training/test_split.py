@@ -16,8 +16,10 @@ from segflow.io.array import ArraySource
 from segflow.io.source import Pixels
 from segflow.models.card import Normalisation
 from segflow.recipe import Validation
-from segflow.training.sampling import LabelIndex, Sampler, Scene, scene_statistics
+from segflow.training.labelled import LabelIndex, Scene
+from segflow.training.sampling import Sampler
 from segflow.training.split import deal, fits, grown, held_box, split
+from segflow.training.statistics import scene_statistics
 from tiling import Box
 
 
