@@ -192,6 +192,12 @@ def load_model(choice: ModelChoice, base: Path | Callable[[str], Path] = Path(),
     card = _common(members, next((size for _, size in found if size is not None), None))
     if choice.tta == "d4" and card.kind != "raster":
         raise ModelError("model.tta is d4 for a volume", "d4 for rasters only", "set model.tta: mirror")
+    if choice.tta is not None and card.architecture == "nnunet":
+        raise ModelError(
+            f"model.tta is {choice.tta} for an nnU-Net folder, which says itself over which axes it is mirrored",
+            "one way of mirroring",
+            "remove model.tta; model.arguments.mirror: [0, 1, 2] names axes, [] turns mirroring off",
+        )
     return Model(card, members[0].weights, tuple(members[1:]), choice.tta, choice.trust)
 
 

@@ -81,3 +81,10 @@ def test_overrides_that_would_not_be_heeded_are_refused(volume: Any, segflow: An
         result = segflow("run", path)
         assert result.code == 2
         assert "prepared as a whole" in result.err
+
+
+def test_mirroring_twice_is_refused(volume: Any, segflow: Any) -> None:
+    path = volume.recipe(kind="volume", inputs="a.nii.gz", model={"weights": NAME, "trust": True, "tta": "mirror"})
+    result = segflow("run", path)
+    assert result.code == 2
+    assert "model.arguments.mirror" in result.err
