@@ -36,11 +36,12 @@ def main(options: argparse.Namespace) -> int:
     if not is_first():
         return 0  # the process that this one helped tells of it
     if options.json:
-        found = {
-            "weights": [str(model.weights) for model in trained.models],
-            "scores": {model.card.name: model.card.scores for model in trained.models},
-            "pooled": trained.scores,
-        }
+        models = [
+            {"name": model.card.name, "weights": str(model.weights), "scores": model.card.scores}
+            for model in trained.models
+        ]
+        one = models[0] if len(models) == 1 else {"weights": None, "scores": None}
+        found = {"weights": one["weights"], "scores": one["scores"], "models": models, "pooled": trained.scores}
         sys.stdout.write(json.dumps(found) + "\n")
         return 0
     if trained.scores is not None:

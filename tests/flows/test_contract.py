@@ -313,7 +313,7 @@ def test_train_makes_a_model_that_run_takes(making: Any, segflow: Any) -> None:
     )
     result = segflow("train", path, "--json")
     assert result.code == 0, result.err
-    assert set(result.json) == {"weights", "scores"}
+    assert set(result.json) == {"weights", "scores", "models", "pooled"}
     assert "step 60 of 60" in result.err
     weights = Path(result.json["weights"])
     assert segflow("run", "-m", weights, "-i", image, "-o", making.folder / "out").code == 0
