@@ -98,11 +98,15 @@ def _builtin_lines(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _headline(scores: Mapping[str, Any]) -> str:
+    """Return the first score and where it was measured. What `segflow train` writes has it under `overall`."""
     for place, found in scores.items():
-        if isinstance(found, Mapping):
-            for key, title in _METRICS.items():
-                if isinstance(found.get(key), int | float):
-                    return f"{title} {found[key]:.3f} on {place}"
+        if not isinstance(found, Mapping):
+            continue
+        where = f"{found['on']} held back" if isinstance(found.get("on"), str) else place.replace("_", " ")
+        overall = found.get("overall", found)
+        for key, title in _METRICS.items():
+            if isinstance(overall.get(key), int | float):
+                return f"{title} {overall[key]:.3f} on {where}"
     return "-"
 
 
