@@ -204,6 +204,7 @@ def float_blend(lattice: Lattice, network: Callable[[tuple[int, ...]], Any], cha
                 "gaussian": np.exp(-((t - 0.5) ** 2) * 32),
                 "hann": 0.5 - 0.5 * np.cos(2 * np.pi * t),
                 "linear": 0.5 - np.abs(t - 0.5),
+                "nnunet": np.exp(-((np.arange(axis.patch) - axis.patch // 2) ** 2) * 32 / axis.patch**2),
             }.get(axis.profile, np.ones(axis.patch))
             if axis.profile == "crop":
                 one = one.copy()

@@ -136,10 +136,16 @@ def test_a_fit_that_is_asked_to_stop_keeps_the_steps_that_are_done(
         if point.step == at:
             os.kill(os.getpid(), sent)
 
-    before = signal.getsignal(sent)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", settings, score=score, report=ask)
-    assert signal.getsignal(sent) == before
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(sent, stop)  # as the command line has it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path / "cut", settings, score=score, report=ask)
+        assert signal.getsignal(sent) == stop
+    finally:
+        signal.signal(sent, before if before is not None else signal.SIG_DFL)
     heard: list[Point] = []
     resumed = run(tmp_path / "cut", settings, score=score, report=heard.append)
     assert heard[0].step == kept + 1
