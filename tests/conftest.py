@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,11 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         raise FileNotFoundError(f"{SHARED} is missing: mark the test `real`")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """Undo what a command that was run in this process has said about logging."""
+    level = logging.root.level
+    yield
+    logging.root.setLevel(level)
