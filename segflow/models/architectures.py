@@ -86,6 +86,15 @@ _ARCHITECTURES = (
         (f"{_NETWORKS}.unet", "UNet"),
         ("transposed", "nearest", "bed_of_nails", "bilinear", "max_unpooling"),
     ),
+    Architecture(
+        "efficientnet_unet",
+        4_105_749,
+        None,
+        "Tan, Le: EfficientNet, ICML 2019 (lite0), as the encoder of a U-Net",
+        (3, 21),
+        (f"{_NETWORKS}.efficientnet_unet", "EfficientNetUNet"),
+        ("bilinear", "nearest", "bed_of_nails", "transposed"),
+    ),
 )
 
 _DEEPLAB = "Chen et al.: Rethinking Atrous Convolution (DeepLabV3), 2017"

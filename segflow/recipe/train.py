@@ -53,6 +53,9 @@ class Train(Part):
     architecture: str = Field("unet", description="unet, segnet, ...; `segflow models --architectures` lists them.")
     arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments of the architecture.")
     start: str | None = Field(None, description="Weights to start from: builtin:NAME or a path; fresh when not given.")
+    encoder: str | None = Field(
+        None, description="A file of weights for the network's encoder alone, such as an image classifier's."
+    )
     classes: tuple[LabelClass, ...] = Field(description="Classes, in the order of output channels.")
     channels: tuple[str, ...] = Field(description="Names of the input's bands or modalities.")
     normalisation: Normalisation = Field(default_factory=lambda: Normalisation())
@@ -101,6 +104,12 @@ class Train(Part):
         if zoom[0] > zoom[1]:
             raise ValueError("zoom is lowest, highest")
         return zoom
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Train:
+        if self.start is not None and self.encoder is not None:
+            raise ValueError("train.start has an encoder already: give start or encoder, not both")
+        return self
 
     @model_validator(mode="after")
     def _mirrored(self) -> Train:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from segflow.errors import ModelError, first_line
 from segflow.io.atomic import replacing
 from segflow.models.card import Card
+from segflow.models.formats.onnx_write import write_graph
 from segflow.models.probabilities import Probabilities
 
 log = logging.getLogger(__name__)
-OPSET = 18
 
 
 def write_onnx(network: nn.Module, card: Card, path: Path) -> None:
@@ -36,25 +34,7 @@ def write_onnx(network: nn.Module, card: Card, path: Path) -> None:
     axes = {0: "batch", **{axis + 2: f"axis{axis}" for axis in range(len(card.patch))}}
     sample = torch.zeros((1, len(card.channels), *card.patch))
     with replacing(path) as part:
-        try:
-            with warnings.catch_warnings(), torch.inference_mode():
-                warnings.simplefilter("ignore")
-                torch.onnx.export(
-                    module,
-                    (sample,),
-                    str(part),
-                    dynamo=False,
-                    opset_version=OPSET,
-                    input_names=["x"],
-                    output_names=["y"],
-                    dynamic_axes={"x": axes, "y": axes},
-                )
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(
-                f"{card.name} cannot be written as ONNX: {first_line(error)}",
-                "operations that ONNX has",
-                "use the safetensors file, which holds the same",
-            ) from error
+        write_graph(module, sample, part, card.name, "use the safetensors file, which holds the same", axes)
         model = onnx.load(str(part))
         for key, value in _metadata(card).items():
             model.metadata_props.add(key=key, value=value)

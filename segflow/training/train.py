@@ -17,11 +17,12 @@ from segflow.io.lock import locked
 from segflow.memory import allowance
 from segflow.metrics import Counts, Scores, scores
 from segflow.models.card import Card
-from segflow.models.model import Model, full_arguments, load_model
+from segflow.models.model import Model, full_arguments
 from segflow.models.registry import build
-from segflow.recipe import ModelChoice, Recipe, Train
+from segflow.recipe import Recipe, Train
 from segflow.report.training import Point, Scored
 from segflow.training.batches import Batches
+from segflow.training.beginning import network_of
 from segflow.training.fit import Fitted, fit, is_first
 from segflow.training.identity import identity_of
 from segflow.training.labelled import LabelIndex, Scene
@@ -112,7 +113,7 @@ def _one(
 ) -> tuple[Model, Scoring | None]:
     plan = train_of(recipe)
     learned, scored = scenes_of(recipe, pairs)
-    network = _network(recipe, card)
+    network = network_of(recipe, card)
     held = sum(p.numel() * p.element_size() for p in network.parameters())
     room = allowance(recipe.compute.memory, held)
     require_room(network, len(card.channels), plan.patch, plan.batch, room, plan.accumulate)
@@ -171,25 +172,6 @@ def _batches(plan: Train, card: Card, learned: Mapping[str, Scene], index: Label
         border=plan.border,
     )
     return batches, sampler
-
-
-def _network(recipe: Recipe, card: Card) -> nn.Module:
-    """Return the network with fresh weights, or those that `train.start` names."""
-    plan = train_of(recipe)
-    torch.manual_seed(plan.seed)
-    network = build(card.architecture, full_arguments(card))
-    if plan.start is None:
-        return network
-    start = load_model(ModelChoice(weights=plan.start), recipe.resolve, recipe.kind)
-    try:
-        network.load_state_dict(start.network().state_dict())
-    except RuntimeError as error:
-        raise ModelError(
-            f"train.start is {plan.start}, whose weights do not fit {plan.architecture}: {str(error).splitlines()[-1]}",
-            "a model of the same architecture and arguments",
-            "correct train.architecture and train.arguments, or remove train.start",
-        ) from error
-    return network
 
 
 def _scorer(

@@ -72,11 +72,18 @@ def described(card: Card, plan: Train, recipe: Recipe, fitted: Fitted, learned: 
         "scenes": list(learned) if len(learned) <= 40 else len(learned),
         "patch": list(plan.patch),
         "held_back": _held_back(plan.validation),
+        **_beginning(plan),
         "made": time.strftime("%Y-%m-%d", time.gmtime()),
         **({"kept": f"the best of {len(fitted.scored)} scores"} if plan.keep == "best" and fitted.scored else {}),
         **card.training,
     }
     return card.model_copy(update={"training": facts, "arguments": arguments})
+
+
+def _beginning(plan: Train) -> dict[str, str]:
+    """Return what the weights began as, where they were not fresh; of a path its last part."""
+    given = {"start": plan.start, "encoder": plan.encoder}
+    return {key: value.rpartition("/")[2] for key, value in given.items() if value is not None}
 
 
 def _held_back(how: Validation) -> dict[str, Any]:

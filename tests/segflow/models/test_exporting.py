@@ -20,7 +20,7 @@ from segflow.models.registry import build
 EVERY_WAY = [
     (row.name, axes, way)
     for row in architectures()
-    for axes in (2, 3)
+    for axes in ((2,) if row.parameters_3d is None else (2, 3))
     for way in (row.upsamplings or (None,))
     if axes == 2 or row.name == "unet" or way in (None, *row.upsamplings[:1])
 ]
