@@ -15,7 +15,7 @@ from segflow.errors import GridMismatchError, InputError
 from segflow.grid import Grid
 from segflow.io.content import file_identity
 from segflow.io.orientation import Triple, canonical_affine, require_orientation, turn_of
-from segflow.io.prepared import Settled
+from segflow.io.settling import Settled
 from segflow.io.source import Pixels
 from segflow.io.volume_file import StoredVolume, volume_grid
 from segflow.io.volume_header import VolumeHeader, read_volume_header, volume_suffix

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from segflow.errors import InputError
 from segflow.grid import Grid
 from segflow.io.array import ArraySource
-from segflow.io.prepared import PreparedVolume, settle
+from segflow.io.prepared import PreparedVolume
+from segflow.io.settling import settle
 from segflow.io.source import PreparedSource
 from segflow.io.zoom import zoom_volume
 from segflow.models.card import ChannelScheme, Preparation
