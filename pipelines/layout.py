@@ -18,13 +18,15 @@ def layout_of(
     sweep_axis: int | None,
     wanted: int | Literal["auto", "whole"],
     workers: int,
+    sharing: int,
     demand_of: Callable[[Layout], Demand],
     allowed_bytes: int,
 ) -> Layout:
     """Cut the output into blocks.
 
     The sweep goes along the longest axis, unless the file's storage demands another (`sweep_axis`). `auto` gives every
-    worker one run of it, and cuts across only as often as memory demands. A number cuts on every axis.
+    worker one run of it, and cuts across only as often as memory demands. A number cuts on every axis. `sharing` of the
+    workers share the allowed bytes.
 
     Raises:
         PlanError: even the smallest block would not fit in memory.
@@ -41,11 +43,11 @@ def layout_of(
         block = tuple(cut(n, length, unit) for n, length, unit in zip(region.shape, lengths, units, strict=True))
         layout = Layout(lattice, shape, region, sweep, block, rows)
         need = demand_of(layout)
-        if need.total_bytes * workers <= allowed_bytes:
+        if need.total_bytes * sharing <= allowed_bytes:
             return layout
     raise PlanError(
-        f"the run needs {shown(need.total_bytes * workers)}: {_parts(need)}"
-        + (f", on each of {workers} workers" if workers > 1 else ""),
+        f"the run needs {shown(need.total_bytes * sharing)}: {_parts(need)}"
+        + (f", on each of {sharing} workers" if sharing > 1 else ""),
         f"at most {shown(allowed_bytes)}",
         "lower tiling.patch, tiling.batch or compute.workers, set tiling.accumulator: int16, "
         + ("set tiling.block: auto, " if wanted != "auto" else "")

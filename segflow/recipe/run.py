@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from segflow.part import Part
+from segflow.recipe.cluster import LOCAL, Cluster, most_of
 from tiling import Profile, Store
 
 
@@ -84,12 +85,46 @@ class Compute(Part):
     """Where and with what it runs."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:0, ...")
-    backend: Literal["auto", "torch", "openvino"] = Field("auto", description="What runs the network.")
-    precision: Literal["f32", "f16", "bf16"] = Field("f32", description="Arithmetic of the network.")
-    workers: int = Field(1, ge=1, description="Processes; more than one run on a Dask cluster on this machine.")
+    backend: Literal["auto", "torch", "openvino", "onnxruntime"] = Field(
+        "auto", description="What runs the network; auto: what a short trial of the model finds fastest, remembered."
+    )
+    precision: Literal["f32", "f16", "bf16", "int8"] = Field(
+        "f32", description="Arithmetic of the network; int8: calibrated on the first scene, openvino only."
+    )
+    compile: bool = Field(False, description="torch only: translate the network by torch.compile first (a minute).")
+    workers: int = Field(1, ge=1, description="Processes that work; more than one are a Dask cluster.")
+    cluster: Cluster = Field(
+        LOCAL,
+        description="local: workers on this machine. tcp://HOST:PORT (or tls://): those of a running scheduler. A "
+        "mapping: class (such as dask_jobqueue.SLURMCluster), its arguments, and adapt: {minimum, maximum} for a "
+        "number of workers that follows the work in place of `workers`.",
+    )
+    staging: str | None = Field(
+        None,
+        description="Where chunks are kept until a scene is whole: a folder or an object store (s3://BUCKET/PREFIX) "
+        "that the driver and all workers reach; the output folder when not given.",
+    )
+    wait_seconds: int = Field(
+        300, ge=1, description="How long to wait for a cluster's first worker, or for a scheduler that went away."
+    )
     memory: str | None = Field(
         None, description="What a run may use, such as 8 GiB; what the machine has free when not given."
     )
+
+    @property
+    def remote(self) -> bool:
+        """Whether workers run elsewhere: they share neither this machine's memory nor, maybe, its folders."""
+        return self.cluster != LOCAL
+
+    @property
+    def most_workers(self) -> int:
+        """How many workers a scene is cut for."""
+        return most_of(self.cluster, self.workers)
+
+    @property
+    def workers_here(self) -> int:
+        """How many workers share this machine."""
+        return 1 if self.remote else self.workers
 
     @field_validator("memory")
     @classmethod

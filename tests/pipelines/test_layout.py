@@ -31,7 +31,7 @@ def need(layout: Layout) -> Demand:
 
 
 def lay(scene: Layout, wanted: Wanted, workers: int = 1, allowed: int = AMPLE, sweep: int | None = None) -> Layout:
-    return layout_of(scene.lattice, scene.shape, scene.region, sweep, wanted, workers, need, allowed)
+    return layout_of(scene.lattice, scene.shape, scene.region, sweep, wanted, workers, workers, need, allowed)
 
 
 def units_of(layout: Layout) -> list[int]:
@@ -136,7 +136,7 @@ def square(cells: int, patch: int = 64) -> tuple[Lattice, tuple[int, int], Box]:
 @pytest.mark.parametrize("workers", [2, 3, 4])
 def test_auto_gives_every_worker_a_run_along_the_sweep(workers: int) -> None:
     lattice, shape, region = square(workers * 640)
-    layout = layout_of(lattice, shape, region, None, "auto", workers, need, AMPLE)
+    layout = layout_of(lattice, shape, region, None, "auto", workers, workers, need, AMPLE)
     assert layout.counts == (workers, 1)
 
 
@@ -144,7 +144,7 @@ def test_a_refusal_names_the_parts_of_what_is_needed() -> None:
     lattice, shape, region = square(2048)
     parts: Callable[[Layout], Demand] = lambda _: Demand(1 << 30, 2 << 20, 3 << 20, 4 << 20, 5 << 20)  # noqa: E731
     with pytest.raises(PlanError) as caught:
-        layout_of(lattice, shape, region, None, "auto", 2, parts, 1 << 30)
+        layout_of(lattice, shape, region, None, "auto", 2, 2, parts, 1 << 30)
     for said in ("2.0 GiB", "process 1.0 GiB", "input 2.0 MiB", "patches in flight 5.0 MiB", "each of 2 workers"):
         assert said in caught.value.found
     assert caught.value.expected == "at most 1.0 GiB"
