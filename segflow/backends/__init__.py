@@ -1,20 +1,33 @@
-"""Backends: one protocol, `Forward`, by which a network is run; torch and OpenVINO behind it.
+"""Backends: one protocol, `Forward`, by which a network is run; torch, OpenVINO and ONNX Runtime behind it.
 
-Importing this package imports neither of them; `load_forward` does.
+Importing this package imports none of them; `load_forward` does.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from segflow.backends.choice import Choice, Recorded, choose
 from segflow.backends.probe import probe
 from segflow.backends.protocol import Forward
 from segflow.backends.settings import ForwardSettings, available, resolve_settings
 
 if TYPE_CHECKING:
+    from segflow.backends.network import Checked
     from segflow.models.model import Model
 
-__all__ = ["Forward", "ForwardSettings", "available", "load_forward", "probe", "resolve_settings"]
+__all__ = [
+    "Choice",
+    "Forward",
+    "ForwardSettings",
+    "Recorded",
+    "available",
+    "choose",
+    "forward_of",
+    "load_forward",
+    "probe",
+    "resolve_settings",
+]
 
 
 def load_forward(model: Model, settings: ForwardSettings) -> Forward:
@@ -30,11 +43,23 @@ def load_forward(model: Model, settings: ForwardSettings) -> Forward:
     """
     from segflow.backends.network import check_network
 
-    checked = check_network(model.network(), model.card, settings.patch)
+    return forward_of(check_network(model.network(), model.card, settings.patch), settings)
+
+
+def forward_of(checked: Checked, settings: ForwardSettings) -> Forward:
+    """Load a network that was checked.
+
+    Raises:
+        ModelError: an operation or a precision that the backend does not have.
+    """
     if settings.backend == "openvino":
         from segflow.backends.openvino_forward import OpenVinoForward
 
         return OpenVinoForward(checked, settings)
+    if settings.backend == "onnxruntime":
+        from segflow.backends.onnxruntime_forward import OnnxRuntimeForward
+
+        return OnnxRuntimeForward(checked, settings)
     from segflow.backends.torch_forward import TorchForward
 
     return TorchForward(checked, settings)

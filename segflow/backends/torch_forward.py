@@ -5,17 +5,18 @@ The GPU's part (pinned copies, events, autocast, cuDNN's settings) has been run 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from itertools import cycle, islice
 
-import numpy as np
 import torch
 
 from segflow.backends.network import Checked
-from segflow.backends.ordered import Patch, in_order, mark_nonfinite
+from segflow.backends.ordered import Patch, mark_nonfinite
+from segflow.backends.pool import one_by_one
 from segflow.backends.settings import ForwardSettings
+from segflow.errors import ModelError, first_line
 from segflow.hardware import cpu_name, instruction_set
 
 _DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16}
@@ -38,7 +39,10 @@ class TorchForward:
         volume = len(settings.patch) == 3
         channels_last = torch.channels_last_3d if volume else torch.channels_last
         self._format = channels_last if self._batched else torch.contiguous_format
-        self._module: torch.nn.Module | None = checked.module.to(self._device, memory_format=self._format)  # type: ignore[call-overload]
+        module: torch.nn.Module = checked.module.to(self._device, memory_format=self._format)  # type: ignore[call-overload]
+        self._module: Callable[[torch.Tensor], torch.Tensor] | None = module
+        if settings.compile:
+            self._module = self._compiled(module)
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -52,6 +56,7 @@ class TorchForward:
             "precision": self._settings.precision,
             "threads_per_request": "1",
             "batch": str(self._settings.batch if self._batched else 1),
+            **({"compile": "inductor"} if self._settings.compile else {}),
         }
 
     @property
@@ -65,13 +70,40 @@ class TorchForward:
         Raises:
             ModelError: a patch has another shape than was settled.
         """
-        return self._in_batches(patches) if self._batched else self._one_by_one(patches)
+        if self._batched:
+            return self._in_batches(patches)
+        return one_by_one(patches, self._settings.batch, self._signature, self._alone)
 
     def close(self) -> None:
         """Free the device."""
         self._module = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _compiled(self, module: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Translate the network for its one shape, by running it once; on a GPU it becomes one CUDA graph.
+
+        Raises:
+            ModelError: PyTorch's compiler does not take it, or there is no C++ compiler.
+        """
+        mode = "reduce-overhead" if self._device.type == "cuda" else "default"
+        shape = (self._settings.batch if self._batched else 1, *self._signature.inputs)
+        sample = torch.zeros(shape, device=self._device).contiguous(memory_format=self._format)
+        threads, self._module = torch.get_num_threads(), torch.compile(module, dynamic=False, mode=mode)
+        torch.set_num_threads(1)  # it is part of what is compiled
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._run(sample)
+        except Exception as error:  # the compiler's errors have no root of their own
+            raise ModelError(
+                f"PyTorch {torch.__version__} cannot compile this network: {first_line(error)}",
+                "a network that torch.compile takes, and a C++ compiler (g++) on every machine",
+                "set compute.compile: false",
+            ) from error
+        finally:
+            torch.set_num_threads(threads)
+        return self._module
 
     def _run(self, batch: torch.Tensor) -> torch.Tensor:
         """Run (batch, channel, *patch) on the device; the caller has set threads."""
@@ -91,21 +123,7 @@ class TorchForward:
         if self._settings.precision in _DTYPES:
             yield torch.autocast(self._device.type, dtype=_DTYPES[self._settings.precision])
 
-    def _one_by_one(self, patches: Iterable[Patch]) -> Iterator[Patch]:
-        room, threads = self._settings.batch, torch.get_num_threads()
-        try:
-            with ThreadPoolExecutor(room, "segflow-forward") as pool:
-
-                def start(patch: Patch) -> Future[Patch]:
-                    return pool.submit(self._request, np.array(self._signature.check(patch), np.float32, order="C"))
-
-                yield from in_order(patches, room, start, Future.result, _abandon)
-        finally:
-            torch.set_num_threads(threads)
-
-    def _request(self, patch: Patch) -> Patch:
-        # The number of threads belongs to the calling thread (OpenMP), but its default is shared: say it each time.
-        torch.set_num_threads(1)
+    def _alone(self, patch: Patch) -> Patch:
         result: Patch = self._run(torch.from_numpy(patch)[None])[0].numpy()
         mark_nonfinite(result, patch)
         return result
@@ -126,11 +144,6 @@ class TorchForward:
         finally:
             for slot in slots:
                 slot.wait()
-
-
-def _abandon(future: Future[Patch]) -> None:
-    if not future.cancel():
-        wait([future])
 
 
 class _Slot:

@@ -6,6 +6,7 @@ the file's graph in its place (`segflow.backends.openvino_onnx`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class OnnxNetwork(nn.Module):
         self._last = header.last
         self._type = header.input.type
         self.output = output
-        self._session = _session(path)
+        self._session = open_session(path)
         self.seen: tuple[int, ...] = ()
         self._key = next(_KEYS)
         _NETWORKS[self._key] = self
@@ -58,6 +59,11 @@ class OnnxNetwork(nn.Module):
         if tuple(result.shape[2:]) != axes and tuple(result.shape[1:-1]) == axes:
             result = result.movedim(-1, 1)
         return result
+
+    def run_by(self, providers: Sequence[tuple[str, dict[str, str]]]) -> None:
+        """Have ONNX Runtime run the graph by other execution providers than the CPU's."""
+        if [name for name, _ in providers] != self._session.get_providers():
+            self._session = open_session(self.path, providers)
 
     def cells(self, shape: tuple[int, ...]) -> int:
         """Count the cells of all arrays that the graph makes of an input (batch, channel, *axes), where ONNX tells."""
@@ -105,7 +111,18 @@ def _run(x: Tensor, key: int) -> Tensor:
     return _NETWORKS[key].run(x.cpu()).to(x.device)
 
 
-def _session(path: Path) -> Any:
+def open_session(
+    graph: Path | bytes, providers: Sequence[tuple[str, dict[str, str]]] = (("CPUExecutionProvider", {}),)
+) -> Any:
+    """Load a graph into ONNX Runtime, which runs it with one thread: the caller's.
+
+    Args:
+        graph: a file, or its bytes.
+        providers: execution providers and their options, the first choice first.
+
+    Raises:
+        ModelError: ONNX Runtime is not installed, or does not take the graph.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -116,11 +133,14 @@ def _session(path: Path) -> Any:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    given, name = (graph, "the network") if isinstance(graph, bytes) else (str(graph), str(graph))
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(given, options, providers=list(providers))
     except Exception as error:
         raise ModelError(
-            f"ONNX Runtime cannot load {path}: {first_line(error)}",
+            f"ONNX Runtime cannot load {name}: {first_line(error)}",
             "a whole ONNX file of standard operations",
-            "export it again, with an opset that ONNX Runtime knows",
+            "set compute.backend: auto, or torch"
+            if isinstance(graph, bytes)
+            else "export it again, with an opset that ONNX Runtime knows",
         ) from error

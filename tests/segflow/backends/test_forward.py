@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from segflow.backends import Forward, ForwardSettings, load_forward, probe
-from segflow.backends.network import activation_bytes, check_network
+from segflow.backends.network import Checked, activation_bytes, check_network
+from segflow.backends.onnxruntime_forward import OnnxRuntimeForward
 from segflow.backends.openvino_forward import OpenVinoForward
 from segflow.backends.torch_forward import TorchForward
 from segflow.errors import ModelError
@@ -21,8 +22,8 @@ from segflow.models.card import LabelClass
 from segflow.models.model import Model
 from segflow.models.probabilities import Probabilities
 
-BACKENDS = ("torch", "openvino")
-CLASS: dict[str, Any] = {"torch": TorchForward, "openvino": OpenVinoForward}
+BACKENDS = ("torch", "openvino", "onnxruntime")
+CLASS: dict[str, Any] = {"torch": TorchForward, "openvino": OpenVinoForward, "onnxruntime": OnnxRuntimeForward}
 CLASSES = tuple(
     LabelClass(id=i, name=f"class {i}", colour=colour)
     for i, colour in enumerate(("#000000", "#ff0000", "#00ff00", "#0000ff", "#ffffff"))
@@ -95,9 +96,8 @@ def test_batches_give_what_single_patches_give_and_padding_never_leaks(
 ) -> None:
     model = make_model()
     patches = make_patches(model, 7)
-    checked = check_network(model.network(), model.card, model.card.patch)
     chosen = settings(model, batch=3, precision=precision)
-    forward = TorchForward(checked, chosen, batched)
+    forward = TorchForward(checked(model), chosen, batched)
     got = np.stack(results(forward, patches))
     expected = whole(model, patches)
     assert got.shape == expected.shape
@@ -111,12 +111,11 @@ def test_batches_give_what_single_patches_give_and_padding_never_leaks(
     assert forward.in_flight == (6 if batched else 3)
 
 
-def test_a_short_batch_has_the_bits_of_a_full_one(make_model: Any, make_patches: Patches) -> None:
+@pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
+def test_a_short_batch_has_the_bits_of_a_full_one(make_model: Any, make_patches: Patches, backend: str) -> None:
     model = make_model()
     patches = make_patches(model, 4)
-    forward = TorchForward(
-        check_network(model.network(), model.card, model.card.patch), settings(model, batch=4), batched=True
-    )
+    forward = CLASS[backend](checked(model), settings(model, backend, batch=4), batched=True)
     full = results(forward, patches)
     for count in (1, 2, 3):
         assert [a.tobytes() for a in results(forward, patches[:count])] == [a.tobytes() for a in full[:count]]
@@ -126,13 +125,19 @@ def makers(model: Model, batch: int) -> dict[str, Callable[[], Forward]]:
     return {
         "torch": lambda: load_forward(model, settings(model, "torch", batch)),
         "openvino": lambda: load_forward(model, settings(model, "openvino", batch)),
-        "batched": lambda: TorchForward(
-            check_network(model.network(), model.card, model.card.patch), settings(model, batch=batch), batched=True
+        "onnxruntime": lambda: load_forward(model, settings(model, "onnxruntime", batch)),
+        "batched": lambda: TorchForward(checked(model), settings(model, batch=batch), batched=True),
+        "batched onnxruntime": lambda: OnnxRuntimeForward(
+            checked(model), settings(model, "onnxruntime", batch), batched=True
         ),
     }
 
 
-KINDS = ("torch", "openvino", "batched")
+def checked(model: Model) -> Checked:
+    return check_network(model.network(), model.card, model.card.patch)
+
+
+KINDS = ("torch", "openvino", "onnxruntime", "batched", "batched onnxruntime")
 
 
 @pytest.mark.parametrize("kind", KINDS)

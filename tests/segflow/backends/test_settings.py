@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
@@ -30,12 +29,9 @@ def run(code: str, **environment: str) -> str:
 
 
 @no_gpu
-def test_auto_is_openvino_on_all_usable_cores_of_a_cpu_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "segflow"):
-        settings = resolve_settings(Compute(), "auto", (64, 64))
+def test_without_a_trial_auto_is_openvino_on_all_usable_cores_of_a_cpu() -> None:
+    settings = resolve_settings(Compute(), "auto", (64, 64))
     assert settings == ForwardSettings("openvino", "cpu", "f32", usable_cores(), (64, 64))
-    (record,) = caplog.records
-    assert "openvino on cpu in f32" in record.getMessage()
 
 
 def test_workers_share_the_cores() -> None:
@@ -57,9 +53,40 @@ def test_cuda_never_falls_back_in_silence(device: str) -> None:
     assert "cpu" in caught.value.remedy
 
 
-def test_openvino_on_cuda_is_refused() -> None:
-    with pytest.raises(RecipeError, match="openvino"):
-        resolve_settings(Compute(device="cuda", backend="openvino"), "auto", (8, 8))
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"device": "cuda", "backend": "openvino"},
+        {"device": "cuda", "precision": "int8"},
+        {"backend": "torch", "precision": "int8"},
+        {"backend": "onnxruntime", "precision": "bf16"},
+        {"backend": "openvino", "compile": True},
+        {"precision": "int8", "compile": True},
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_with_a_remedy(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=str(next(iter(wrong.values())))) as caught:
+        resolve_settings(Compute(**wrong), "auto", (8, 8))
+    assert "compute." in caught.value.remedy or "auto" in caught.value.remedy
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_backend_that_is_not_installed_is_refused_and_passed_over_by_auto(backend: Any, tmp_path: Path) -> None:
+    code = f"""
+import importlib.util as u
+import segflow.backends.settings as s
+from segflow.errors import ModelError
+from segflow.recipe import Compute
+there = u.find_spec
+s.find_spec = lambda name: None if name == {backend!r} else there(name)
+try:
+    s.resolve_settings(Compute(backend={backend!r}), "auto", (8, 8))
+except ModelError as error:
+    print(error.remedy.split(",")[0])
+print([way.backend for way in s.candidates(Compute(device="cpu"), "auto", (8, 8))])
+"""
+    others = [name for name in ("openvino", "onnxruntime", "torch") if name != backend]
+    assert run(code) == f"pip install {backend}\n{others}"
 
 
 @pytest.mark.parametrize(
@@ -70,6 +97,8 @@ def test_openvino_on_cuda_is_refused() -> None:
         {"batch": 0},
         {"patch": ()},
         {"patch": (8, 0)},
+        {"precision": "int8"},
+        {"backend": "onnxruntime", "compile": True},
     ],
 )
 def test_settings_that_mean_nothing_cannot_be_made(wrong: dict[str, Any]) -> None:
@@ -111,7 +140,7 @@ def test_hardware_has_names() -> None:
     assert {"cpu", "instruction_set", "cores", "torch", "openvino"} <= set(facts)
 
 
-def test_settling_and_listing_imports_neither_torch_nor_openvino() -> None:
+def test_settling_and_listing_imports_no_backend() -> None:
     code = (
         "import sys; from segflow.backends import available, resolve_settings; from segflow.recipe import Compute; "
         "available(); resolve_settings(Compute(device='cpu'), 'auto', (8, 8)); "
@@ -149,7 +178,7 @@ def test_a_precision_is_run_or_refused_but_never_replaced(make_model: Any, preci
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
-@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize("backend", ["torch", "openvino", "onnxruntime"])
 def test_bits_do_not_depend_on_how_many_cores_a_worker_has(make_model: Any, backend: str, tmp_path: Path) -> None:
     from segflow.models.card import write_card
 

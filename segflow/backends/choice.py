@@ -1,0 +1,221 @@
+"""`backend: auto`: which backend runs this model fastest here, found by a short trial once and then remembered.
+
+The choice is part of a result's fingerprint, so it must not change from run to run because a machine was busy: what
+stands with the results wins, then what the user's cache remembers, and only then is there a trial.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Container, Sequence
+from contextlib import suppress
+from ctypes import CDLL
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segflow.backends.probe import probe_patch
+from segflow.backends.protocol import Forward
+from segflow.backends.settings import Backend, ForwardSettings, candidates
+from segflow.cache import key_of, remember, remembered
+from segflow.errors import ModelError
+from segflow.hardware import cpu_name, instruction_set
+from segflow.recipe import Compute
+
+if TYPE_CHECKING:
+    from segflow.backends.network import Checked
+    from segflow.models.model import Model
+
+_LOG = logging.getLogger(__name__)
+_KIND = "backends"
+_SECONDS = 2.0
+_TURNS = 5
+_NEAR = 1.1
+"""One that is slower than another by less than this, but stands before it in the list of candidates, is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What stands with results that are there already, finished or not.
+
+    Attributes:
+        backend: that they were made with.
+        why: it was chosen.
+    """
+
+    backend: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A network, ready to run.
+
+    Attributes:
+        settings: nothing is `auto` any more.
+        forward: the network.
+        why: it is run so, in words for the report.
+    """
+
+    settings: ForwardSettings
+    forward: Forward
+    why: str
+
+
+def choose(
+    model: Model,
+    compute: Compute,
+    batch: int | Literal["auto"],
+    patch: tuple[int, ...],
+    *,
+    recorded: Recorded | None = None,
+    fitting: Container[str] | None = None,
+) -> Choice:
+    """Load a model by the backend that the recipe names, or by the one that is fastest here.
+
+    Args:
+        model: card and weights.
+        compute: the recipe's.
+        batch: the recipe's `tiling.batch`.
+        patch: cells of a patch, in array order.
+        recorded: the choice that results in the output folder were made with.
+        fitting: backends that memory suffices for; None: all.
+
+    Raises:
+        RecipeError: settings that contradict each other.
+        ModelError: the model cannot be used, or no backend takes it.
+    """
+    from segflow.backends.network import check_network
+
+    ways = candidates(compute, batch, patch)
+    checked = check_network(model.network(), model.card, patch)
+    if len(ways) > 1:
+        ways = tuple(way for way in ways if _suits(way, checked) and (fitting is None or way.backend in fitting))
+    named = "compute.backend says so" if compute.backend != "auto" else "the only one here for these settings"
+    choice = _the_only(checked, ways[0], named) if len(ways) == 1 else _one_of(model, checked, ways, recorded)
+    settings = choice.settings
+    _LOG.info(
+        "forwards run by %s on %s in %s, %d patches at once (%s)",
+        *(settings.backend, settings.device, settings.precision, settings.batch, choice.why),
+    )
+    return choice
+
+
+def _the_only(checked: Checked, settings: ForwardSettings, why: str) -> Choice:
+    from segflow.backends import forward_of
+
+    return Choice(settings, forward_of(checked, settings), why)
+
+
+def _one_of(model: Model, checked: Checked, ways: Sequence[ForwardSettings], recorded: Recorded | None) -> Choice:
+    """Take the choice that is on record, or remembered, if it can still be carried out; else try all."""
+    key = key_of(
+        {
+            "weights": model.sha256,
+            "patch": ways[0].patch,
+            "precision": ways[0].precision,
+            "device": ways[0].device,
+            "processor": [cpu_name(), instruction_set()],
+            "versions": {way.backend: _version(way.backend) for way in ways},
+        }
+    )
+    kept = remembered(_KIND, key) or {}
+    for backend, why in ((recorded.backend, recorded.why) if recorded else ("", ""), _words(kept)):
+        for way in ways:
+            if way.backend == backend:
+                choice = _attempt(checked, way, why)
+                if choice is not None:
+                    return choice
+    choice = _trial(model, checked, ways)
+    remember(_KIND, key, {"backend": choice.settings.backend, "why": choice.why})
+    return choice
+
+
+def _words(kept: dict[str, object]) -> tuple[str, str]:
+    return str(kept.get("backend", "")), str(kept.get("why", ""))
+
+
+def _attempt(checked: Checked, settings: ForwardSettings, why: str) -> Choice | None:
+    """Load the network; one that a backend does not take is no error while there are others."""
+    try:
+        return _the_only(checked, settings, why)
+    except ModelError as error:
+        _LOG.warning("%s is left out: %s", settings.backend, error.found)
+        return None
+
+
+def _trial(model: Model, checked: Checked, ways: Sequence[ForwardSettings]) -> Choice:
+    """Run a patch by each backend in turns, and keep the fastest.
+
+    Raises:
+        ModelError: none takes the network; what the first of them said.
+    """
+    loaded = {way.backend: choice for way in ways if (choice := _attempt(checked, way, "")) is not None}
+    if not loaded:
+        return _the_only(checked, ways[0], "")
+    left_out = [way.backend for way in ways if way.backend not in loaded]
+    patch = probe_patch(model.card, ways[0].patch)
+    best = _turns({name: choice.forward for name, choice in loaded.items()}, patch)
+    taken = pick(best)
+    for name, choice in loaded.items():
+        if name != taken:
+            choice.forward.close()
+    _give_back_memory()
+    told = ", ".join(f"{name} {seconds * 1000:.3g} ms a patch" for name, seconds in best.items())
+    why = f"by a trial: {told}" + "".join(f"; {name} does not take this network" for name in left_out)
+    return Choice(loaded[taken].settings, loaded[taken].forward, why)
+
+
+def pick(seconds: dict[Backend, float]) -> Backend:
+    """Return the first backend that is nearly as fast as the fastest: within 10 %, order decides.
+
+    Args:
+        seconds: a patch took, in the order of preference.
+    """
+    fastest = min(seconds.values())
+    return next(name for name, spent in seconds.items() if spent <= _NEAR * fastest)
+
+
+def _turns(forwards: dict[Backend, Forward], patch: NDArray[np.float32]) -> dict[Backend, float]:
+    """Return the shortest time of a patch by each backend, all taking turns until the time for trials is over."""
+    best: dict[Backend, float] = {}
+    spent = 0.0
+    for _ in range(_TURNS):
+        for name, forward in forwards.items():
+            if best and best.get(name, 0.0) > 3 * min(best.values()):
+                continue  # nothing would make up for that
+            began = perf_counter()
+            list(forward.stream([patch]))
+            took = perf_counter() - began
+            best[name] = min(took, best.get(name, took))
+            spent += took
+        if spent > _SECONDS:
+            break
+    return best
+
+
+def _suits(settings: ForwardSettings, checked: Checked) -> bool:
+    """Tell whether a backend is worth a trial: PyTorch runs ONNX files by ONNX Runtime, so one of the two is enough."""
+    from segflow.models.formats.onnx_network import OnnxNetwork
+
+    holds_files = any(isinstance(part, OnnxNetwork) for part in checked.module.modules())
+    return not (holds_files and settings.backend == "torch")
+
+
+def _version(backend: Backend) -> str:
+    try:
+        return version(backend)
+    except PackageNotFoundError:
+        return ""
+
+
+def _give_back_memory() -> None:
+    """Return what the losers of a trial held to the system, so that it is not taken for what the run needs."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library than GNU's keeps nothing back
+        CDLL("libc.so.6").malloc_trim(0)
