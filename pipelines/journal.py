@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,13 +15,11 @@ from pathlib import Path
 from segflow.errors import OutputError
 from segflow.metrics import Counts
 
+_LOG = logging.getLogger(__name__)
 _TABLES = """
 create table if not exists meta (key text primary key, value text not null);
 create table if not exists chunk (
-    block text not null, number integer not null, checksum integer not null, counts text not null,
-    forwards integer not null, forwards_minimum integer not null, seconds text not null,
-    peak_rss_bytes integer not null,
-    primary key (block, number));
+    block text not null, number integer not null, record text not null, primary key (block, number));
 """
 
 
@@ -47,6 +47,24 @@ class ChunkRecord:
     seconds: dict[str, float]
     peak_rss_bytes: int
 
+    def to_text(self) -> str:
+        """Return the record as one line that ends with its own checksum."""
+        line = json.dumps({name: getattr(self, name) for name in self.__slots__} | {"counts": self.counts.to_json()})
+        return f"{line} {zlib.crc32(line.encode())}"
+
+    @staticmethod
+    def from_text(text: str) -> ChunkRecord:
+        """Return the record that `to_text` wrote.
+
+        Raises:
+            ValueError: the line is not as it was written.
+        """
+        line, _, check = text.rpartition(" ")
+        if check != str(zlib.crc32(line.encode())):
+            raise ValueError("the record's checksum differs")
+        data = json.loads(line)
+        return ChunkRecord(**{**data, "block": tuple(data["block"]), "counts": Counts.from_json(data["counts"])})
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:
@@ -60,22 +78,33 @@ class Totals:
 
 
 class Journal:
-    """One SQLite file a scene, written by the driver alone.
+    """One SQLite file a scene, written by the driver alone. A row is on the disk when `record` returns.
+
+    A file that is damaged, or no journal, is removed and made anew: the chunks' notes tell what is stored.
 
     Args:
         path: the file; made if it is missing.
         key: what the chunks belong to. A journal of another key is emptied: results never mix.
 
     Raises:
-        OutputError: the disk is full or cannot be written, or the file is no journal. All methods raise it.
+        OutputError: the disk is full or cannot be written. All methods raise it.
     """
 
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
-        with self._told():
-            self._db = sqlite3.connect(path)
         try:
-            self.fresh = self._prepare(key)
+            self.fresh = self._opened(key)
+        except _BrokenJournalError as error:
+            _LOG.warning("%s; it is made anew", error.found)
+            for end in ("", "-wal", "-shm"):
+                path.with_name(path.name + end).unlink(missing_ok=True)
+            self.fresh = self._opened(key)
+
+    def _opened(self, key: str) -> bool:
+        with self._told():
+            self._db = sqlite3.connect(self._path)
+        try:
+            return self._prepare(key)
         except OutputError:
             self._db.close()
             raise
@@ -84,7 +113,11 @@ class Journal:
         """Make the tables; empty them and return True where they belong to another key."""
         with self._told():
             self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma synchronous = full")
+            if self._db.execute("pragma quick_check(1)").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("its pages are spoilt")
             self._db.executescript(_TABLES)
+            self._db.execute("select block, number, record from chunk limit 1")
             row = self._db.execute("select value from meta where key = 'key'").fetchone()
             if row is not None and row[0] == key:
                 return False
@@ -95,18 +128,9 @@ class Journal:
 
     def record(self, chunk: ChunkRecord) -> None:
         """Note a chunk that has been stored."""
-        row = (
-            json.dumps(chunk.block),
-            chunk.number,
-            chunk.checksum,
-            json.dumps(chunk.counts.to_json()),
-            chunk.forwards,
-            chunk.forwards_minimum,
-            json.dumps(chunk.seconds),
-            chunk.peak_rss_bytes,
-        )
+        row = (json.dumps(chunk.block), chunk.number, chunk.to_text())
         with self._told(), self._db:
-            self._db.execute("insert or replace into chunk values (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            self._db.execute("insert or replace into chunk values (?, ?, ?)", row)
 
     def forget(self, block: tuple[int, ...], number: int) -> None:
         """Drop a chunk whose bytes are not there any more."""
@@ -114,20 +138,15 @@ class Journal:
             self._db.execute("delete from chunk where block = ? and number = ?", (json.dumps(block), number))
 
     def chunks(self) -> Iterator[ChunkRecord]:
-        """Yield all chunks, by block and number."""
+        """Yield all chunks, by block and number; a row that is not as it was written is none."""
         with self._told(), closing(self._db.cursor()) as cursor:
-            for row in cursor.execute("select * from chunk order by block, number"):
-                block, number, checksum, counts, forwards, minimum, seconds, peak = row
-                yield ChunkRecord(
-                    tuple(json.loads(block)),
-                    number,
-                    checksum,
-                    Counts.from_json(json.loads(counts)),
-                    forwards,
-                    minimum,
-                    json.loads(seconds),
-                    peak,
-                )
+            for block, number, text in cursor.execute("select * from chunk order by block, number"):
+                try:
+                    record = ChunkRecord.from_text(text)
+                except ValueError:
+                    continue
+                if (json.dumps(record.block), record.number) == (block, number):
+                    yield record
 
     def totals(self, ids: tuple[int, ...], referenced: bool) -> Totals:
         """Sum all chunks."""
@@ -159,11 +178,15 @@ class Journal:
                     "a folder with room and the right to write",
                     "free some space; the same command goes on from here",
                 ) from error
-            raise OutputError(
+            raise _BrokenJournalError(
                 f"the journal {self._path} cannot be used: {error}",
                 "the SQLite file that segflow wrote",
-                "delete the hidden folder .segflow in the output folder to start this scene afresh",
+                "check the disk; the same command goes on from here",
             ) from error
+
+
+class _BrokenJournalError(OutputError):
+    """The file is damaged, or no journal."""
 
 
 def has_chunks(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pipelines.prepare import NamedScene
@@ -38,9 +38,12 @@ def published(scene: str, folder: Path) -> SceneReport | None:
         return None
 
 
-def remove_outdated(before: SceneReport | None, now: SceneReport, folder: Path) -> None:
-    """Remove files that an earlier run of the scene published and this one does not: they tell of other labels."""
-    kept = {item.name for item in now.outputs}
+def remove_outdated(before: SceneReport | None, files: Iterable[Path], folder: Path) -> None:
+    """Remove files that an earlier run of the scene published and this one does not: they tell of other labels.
+
+    Done before the new report is written: afterwards nothing would tell of them to a run that goes on.
+    """
+    kept = {path.name for path in files}
     for item in before.outputs if before is not None else ():
         if item.name not in kept and Path(item.name).name == item.name:
             (folder / item.name).unlink(missing_ok=True)

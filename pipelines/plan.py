@@ -15,6 +15,7 @@ from segflow.backends import ForwardSettings
 from segflow.grid import Grid
 from segflow.io.atomic import write_text
 from segflow.io.raster import RasterSpec
+from segflow.io.stamp import Stamp
 from segflow.io.volume import VolumeSpec
 from segflow.models.card import Card
 from segflow.models.model import Model
@@ -43,6 +44,7 @@ class ReferencePlan:
         map: ids in the reference to ids of the model.
         ignore: ids that are not scored.
         region: the cells that are scored; all when None.
+        stamps: of its files, taken before their content was looked at.
     """
 
     path: str
@@ -51,6 +53,7 @@ class ReferencePlan:
     map: dict[int, int]
     ignore: tuple[int, ...]
     region: Box | None
+    stamps: tuple[Stamp, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class ScenePlan:
         reference: what it is compared with.
         preview: whether only a part of the scene was asked for.
         notices: what a reader of the result must know.
+        stamps: of the scene's files and its reference's, taken before their content was looked at.
     """
 
     scene: str
@@ -92,6 +96,7 @@ class ScenePlan:
     reference: ReferencePlan | None = None
     preview: bool = False
     notices: tuple[str, ...] = ()
+    stamps: tuple[Stamp, ...] = ()
 
     @property
     def card(self) -> Card:
@@ -128,7 +133,7 @@ class ScenePlan:
             "grid": plain["grid"],
         }
         if self.reference is not None:
-            settled["reference"] = {k: v for k, v in plain["reference"].items() if k not in ("path", "spec")}
+            settled["reference"] = {k: v for k, v in plain["reference"].items() if k not in ("path", "spec", "stamps")}
         return hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from pipelines.journal import ChunkRecord, Journal, Totals
 from pipelines.plan import ReferencePlan, ScenePlan, read_plan, write_plan
+from pipelines.workshop import Workshop as Workshop
 from segflow.backends import Forward
 from segflow.io.opening import open_source
 from segflow.io.source import Source
-from segflow.io.staging import Staging
+from segflow.io.staging import DamagedStagingError, Staging
+from segflow.io.stamp import require_unchanged
 from segflow.metrics import Counts, count_confusion
 from segflow.sweep import Sealed, sweep
 from tiling import Box
@@ -30,10 +32,11 @@ _FILE_CELLS = 1024
 
 @dataclass(frozen=True, slots=True)
 class BlockJob:
-    """A block, and the first of its chunks that is missing."""
+    """Chunks of a block that are missing, from the first one on to the one before `stop_chunk`."""
 
     block: tuple[int, ...]
     first_chunk: int
+    stop_chunk: int
 
 
 class Executor(Protocol):
@@ -44,33 +47,6 @@ class Executor(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
-    """The hidden folder in which one plan of a scene is carried out.
-
-    Attributes:
-        folder: the place; holds the plan, the staging store and the journal. Another plan has another one, so that a
-            look, or a try with other settings, does not cost what an interrupted run has done.
-    """
-
-    folder: Path
-
-    @property
-    def plan(self) -> Path:
-        """The resolved plan, for workers and for the curious."""
-        return self.folder / "plan.json"
-
-    @property
-    def journal(self) -> Path:
-        """The journal of finished chunks."""
-        return self.folder / "journal.sqlite"
-
-    @property
-    def staging(self) -> Path:
-        """The staging store."""
-        return self.folder / "staging"
-
-
-@dataclass(frozen=True, slots=True)
 class InProcess:
     """The executor that runs blocks here, one after another."""
 
@@ -78,9 +54,10 @@ class InProcess:
 
     def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
         """Run the jobs in order."""
+        staging = Staging(workshop.staging, plan.region)
         with open_scene(plan) as scene:
             for job in jobs:
-                yield from run_block(workshop, plan, job, scene, self.forward)
+                yield from run_block(staging, plan, job, scene, self.forward)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +104,10 @@ def predict(
         executor: who works off the blocks.
         on_chunk: told of each new chunk.
         on_start: told how many patches an earlier run has done, before the first chunk.
+
+    Raises:
+        InputError: the input or the reference was changed meanwhile; no chunk of the changed file is kept.
+        DamagedStagingError: a record of the journal was damaged meanwhile; the chunk is made when this is done again.
     """
     write_plan(plan, workshop.plan)
     plan = read_plan(workshop.plan)
@@ -136,8 +117,15 @@ def predict(
         jobs = _missing(plan, journal, staging)
         on_start(sum(record.forwards for record in journal.chunks()))
         for record in executor(workshop, plan, jobs):
+            require_unchanged(plan.stamps)
             journal.record(record)
             on_chunk(record)
+        if _missing_in(plan, {(record.block, record.number) for record in journal.chunks()}):
+            raise DamagedStagingError(
+                f"a record of {workshop.journal} is gone",
+                "the chunks that were recorded",
+                "check the disk; the same command makes the chunk again",
+            )
         return journal.totals(plan.card.ids, plan.reference is not None)
     finally:
         journal.close()
@@ -165,7 +153,7 @@ def _divisor(block: int) -> int:
 def _missing(plan: ScenePlan, journal: Journal, staging: Staging) -> list[BlockJob]:
     """List what is to be done; journalled chunks whose bytes are lost or changed are forgotten."""
     layout = plan.task.layout
-    done: dict[tuple[int, ...], set[int]] = {}
+    done: set[tuple[tuple[int, ...], int]] = set()
     chunks: tuple[Box, ...] = ()
     block: tuple[int, ...] | None = None
     lost = []
@@ -173,31 +161,45 @@ def _missing(plan: ScenePlan, journal: Journal, staging: Staging) -> list[BlockJ
         if record.block != block:
             block, chunks = record.block, layout.chunks(record.block)
         if staging.checksum(chunks[record.number]) == record.checksum:
-            done.setdefault(record.block, set()).add(record.number)
+            done.add((record.block, record.number))
         else:
             lost.append((record.block, record.number))
     for name, number in lost:
         journal.forget(name, number)
-    jobs = []
+    return _missing_in(plan, done)
+
+
+def _missing_in(plan: ScenePlan, done: Set[tuple[tuple[int, ...], int]]) -> list[BlockJob]:
+    """Return the runs of chunks that are not done, block by block."""
+    layout = plan.task.layout
+    jobs: list[BlockJob] = []
     for name in layout:
-        finished = done.get(name, set())
-        first = next(k for k in range(len(finished) + 1) if k not in finished)
-        if first < len(layout.chunks(name)):
-            jobs.append(BlockJob(name, first))
+        for number in range(len(layout.chunks(name))):
+            if (name, number) in done:
+                continue
+            if jobs and (jobs[-1].block, jobs[-1].stop_chunk) == (name, number):
+                jobs[-1] = replace(jobs[-1], stop_chunk=number + 1)
+            else:
+                jobs.append(BlockJob(name, number, number + 1))
     return jobs
 
 
 def run_block(
-    workshop: Workshop, plan: ScenePlan, job: BlockJob, scene: OpenScene, forward: Forward
+    staging: Staging, plan: ScenePlan, job: BlockJob, scene: OpenScene, forward: Forward
 ) -> Iterator[ChunkRecord]:
     """Sweep a block, store its chunks and yield a record of each: what a worker does.
+
+    What a worker that died has stored, and told nobody or told before it died, is not swept again: its notes are read.
 
     Raises:
         InputError, ModelError, OutputError: reading, running or storing failed.
     """
-    staging = Staging(workshop.staging, plan.region)
-    sealed = sweep(plan.task, scene.source, forward, job.block, job.first_chunk)
-    for number, part in enumerate(sealed, job.first_chunk):
+    first = job.first_chunk
+    for record in _noted(staging, plan, job):
+        yield record
+        first += 1
+    sealed = sweep(plan.task, scene.source, forward, job.block, first, job.stop_chunk)
+    for number, part in enumerate(sealed, first):
         began = perf_counter()
         counts = _count(plan, part, scene.reference)
         counted = perf_counter()
@@ -206,9 +208,32 @@ def run_block(
             layers["confidence"] = part.confidence
         checksum = staging.write(part.chunk, layers)
         seconds = {**part.seconds, "score": counted - began, "write": perf_counter() - counted}
-        yield ChunkRecord(
+        record = ChunkRecord(
             job.block, number, checksum, counts, part.forwards, part.forwards_minimum, seconds, peak_rss_bytes()
         )
+        staging.note(_note(job.block, number), record.to_text())
+        yield record
+
+
+def _noted(staging: Staging, plan: ScenePlan, job: BlockJob) -> Iterator[ChunkRecord]:
+    """Yield the records of a job's first chunks that are stored and noted already."""
+    chunks = plan.task.layout.chunks(job.block)
+    for number in range(job.first_chunk, job.stop_chunk):
+        text = staging.noted(_note(job.block, number))
+        if text is None:
+            return
+        try:
+            record = ChunkRecord.from_text(text)
+        except ValueError:
+            return
+        stored = (record.block, record.number) == (job.block, number)
+        if not stored or staging.checksum(chunks[number]) != record.checksum:
+            return
+        yield record
+
+
+def _note(block: tuple[int, ...], number: int) -> str:
+    return ".".join(map(str, (*block, number)))
 
 
 def _count(plan: ScenePlan, part: Sealed, reference: Source | None) -> Counts:

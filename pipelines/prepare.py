@@ -10,10 +10,11 @@ from pipelines.layout import layout_of
 from pipelines.plan import ReferencePlan, ScenePlan
 from segflow.errors import PlanError, RecipeError
 from segflow.io.discover import Scene, output_names
-from segflow.io.opening import open_source, window_of
+from segflow.io.opening import files_of, open_source, window_of
 from segflow.io.prepared import PreparedVolume, frame_of, prepared
 from segflow.io.scene_files import open_reference, reference_spec_of, require_channels, scenes_in, spec_of
 from segflow.io.source import Source
+from segflow.io.stamp import stamps_of
 from segflow.io.volume import VolumeSpec
 from segflow.memory import allowance, shown
 from segflow.metrics import require_known_ids
@@ -84,6 +85,7 @@ def plan_scene(
     spec = spec_of(recipe, item.scene, card, None if scratch is None else str(scratch))
     source = open_source(spec)
     try:
+        stamps = stamps_of(files_of(spec))
         require_channels(source, card, recipe)
         region = _region(recipe, source, selection)
         seen = _prepared(recipe, source, engine)
@@ -114,10 +116,11 @@ def plan_scene(
             facts=dict(engine.facts),
             probe=engine.probe,
             demand=_demand(layout, source, engine, recipe),
-            workers=recipe.compute.workers,
+            workers=recipe.compute.most_workers,
             reference=reference,
             preview=region != Box.whole(source.grid.shape),
             notices=(*source.notices, *notices, *_part_of(region, source)),
+            stamps=(*stamps, *(() if reference is None else reference.stamps)),
         )
     finally:
         source.close()
@@ -200,7 +203,8 @@ def _layout(recipe: Recipe, source: Source, engine: Engine, region: Box, seen: P
         region,
         source.sweep_axis,
         recipe.tiling.block,
-        recipe.compute.workers,
+        recipe.compute.most_workers,
+        recipe.compute.workers_here,
         lambda layout: _demand(replace(layout, frame=frame), source, engine, recipe),
         allowance(recipe.compute.memory, engine.base_bytes),
     )
@@ -223,12 +227,13 @@ def _reference(
         return None, ()
     reference, notice = open_reference(spec, source)
     try:
+        stamps = stamps_of(files_of(spec))
         region = None
         if wanted.region is not None:
             region = window_of(source.grid, wanted.region, None)
         ignore = tuple(sorted({*card.ignore, *wanted.ignore}))
         require_known_ids(reference, card.ids, ignore, wanted.map, region)
-        plan = ReferencePlan(str(spec.path), spec, reference.identity(), dict(wanted.map), ignore, region)
+        plan = ReferencePlan(str(spec.path), spec, reference.identity(), dict(wanted.map), ignore, region, stamps)
         return plan, () if notice is None else (notice,)
     finally:
         reference.close()

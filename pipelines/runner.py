@@ -14,20 +14,24 @@ from typing import Any
 from pipelines.engine import Engine, model_of, settle
 from pipelines.events import ChunkDone, Listener, SceneEnded, SceneStarted
 from pipelines.export import export
-from pipelines.journal import ChunkRecord, Totals, has_chunks
+from pipelines.journal import ChunkRecord, Totals
 from pipelines.outputs import published, remove_outdated, require_nothing_overwritten
 from pipelines.plan import ScenePlan
-from pipelines.predict import Executor, InProcess, Workshop, predict
+from pipelines.predict import Executor, InProcess, predict
 from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
 from pipelines.report import finished, report
-from segflow.errors import InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
+from pipelines.workshop import SCENES, Bench, Workshop, remove_shared, shared_of
+from segflow.errors import ClusterError, InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
+from segflow.io.atomic import remove_parts
 from segflow.io.lock import locked
+from segflow.io.staging import DamagedStagingError
 from segflow.recipe import Recipe, read_recipe
 from segflow.report import RunReport, SceneReport, SceneState, run_report, write_run_report
 
 _LOG = logging.getLogger(__name__)
 HIDDEN = ".segflow"
-SCENES = "scenes"
+_TRIES = 3
+"""How often a scene is made whose staged chunks are damaged while they are published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def run(
         stages: the stages; a scheduler wraps them.
 
     Raises:
-        SegflowError: the run as a whole cannot be: the recipe, the model, the output folder.
+        SegflowError: the run as a whole cannot be: the recipe, the model, the output folder, the cluster.
     """
     began = perf_counter()
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
@@ -90,8 +94,9 @@ def run(
     scenes = find_scenes(recipe, model.card, selection.limit)
     folder = recipe.folder
     require_nothing_overwritten(recipe, scenes, model)
-    with _workplace(folder), closing(settle(recipe)) as engine:
-        one = _Run(recipe, selection, engine, executor(engine), stages, listener, force, perf_counter() - began)
+    with _workplace(recipe) as shared, closing(settle(recipe)) as engine:
+        spent = perf_counter() - began
+        one = _Run(recipe, selection, shared, engine, executor(engine), stages, listener, force, spent)
         states = [one.scene(item, number, len(scenes)) for number, item in enumerate(scenes, 1)]
         return _publish(recipe, folder, states)
 
@@ -102,45 +107,25 @@ def _publish(recipe: Recipe, folder: Path, states: list[SceneState]) -> Outcome:
     return Outcome(folder, write_run_report(folder, recipe.name, states))
 
 
-@dataclass(frozen=True, slots=True)
-class _Bench:
-    """The hidden folder of one scene: unpacked inputs, and a workshop for each plan that was begun."""
-
-    folder: Path
-
-    @property
-    def scratch(self) -> Path:
-        return self.folder / "scratch"
-
-    def workshop(self, plan: ScenePlan) -> Workshop:
-        return Workshop(self.folder / plan.staging_key[:16])
-
-    def clear(self, workshop: Workshop, preview: bool) -> None:
-        """Remove what a finished plan leaves; after a look, what an interrupted run of the whole has done stays."""
-        shutil.rmtree(workshop.folder, ignore_errors=True)
-        if not preview or not self._resumable():
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def clear_unless_resumable(self) -> None:
-        """Remove all, if no chunk of any plan is finished."""
-        if not self._resumable():
-            shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _resumable(self) -> bool:
-        return any(has_chunks(path) for path in self.folder.glob("*/journal.sqlite"))
-
-
 @contextmanager
-def _workplace(folder: Path) -> Iterator[None]:
-    """Hold an output folder; what was made of it in vain goes again, unless a scene in it can be resumed."""
+def _workplace(recipe: Recipe) -> Iterator[str]:
+    """Hold an output folder, and give what a run shares with its workers.
+
+    What was made of both in vain goes again, unless a scene in it can be resumed.
+    """
+    folder = recipe.folder
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     hidden = folder / HIDDEN
     try:
         with locked(hidden / "lock"):
             try:
-                yield
+                remove_parts(folder)
+                for left in (hidden / SCENES).glob("*/scratch/*.part"):
+                    left.unlink(missing_ok=True)
+                yield shared_of(recipe, hidden)
             finally:
                 if not any((hidden / SCENES).glob("*")):
+                    remove_shared(hidden)
                     shutil.rmtree(hidden, ignore_errors=True)
     finally:
         with suppress(OSError):
@@ -152,6 +137,7 @@ def _workplace(folder: Path) -> Iterator[None]:
 class _Run:
     recipe: Recipe
     selection: Selection
+    shared: str
     engine: Engine
     executor: Executor
     stages: Stages
@@ -166,9 +152,12 @@ class _Run:
 
     def scene(self, item: NamedScene, number: int, scenes: int) -> SceneState:
         """Run one scene and say what became of it."""
-        bench = _Bench(self.folder / HIDDEN / SCENES / item.name)
+        bench = Bench(self.folder / HIDDEN / SCENES / item.name, self.shared)
         try:
             state = self._stages(item, bench, number, scenes)
+        except ClusterError:
+            bench.clear_unless_resumable()
+            raise
         except (RecipeError, PlanError, InputError, ModelError) as error:
             state = SceneState(scene=item.name, state="refused", error=str(error))
         except SegflowError as error:
@@ -181,7 +170,7 @@ class _Run:
         self.listener(SceneEnded(state))
         return state
 
-    def _stages(self, item: NamedScene, bench: _Bench, number: int, scenes: int) -> SceneState:
+    def _stages(self, item: NamedScene, bench: Bench, number: int, scenes: int) -> SceneState:
         began = perf_counter()
         plan = self.stages.plan(self.recipe, item, self.engine, self.selection, bench.scratch)
         workshop = bench.workshop(plan)
@@ -192,24 +181,37 @@ class _Run:
             bench.clear(workshop, plan.preview)
             return SceneState(scene=item.name, state="unchanged", report=before)
         if self.force:
-            shutil.rmtree(workshop.folder, ignore_errors=True)
+            workshop.remove()
         elif plan.preview and before is not None and before.grid.shape == plan.grid.shape:
             raise OutputError(
                 f"{self.folder} holds the whole of {plan.scene}",
                 "a preview beside it, not in its place",
                 "choose another folder with -o, or --force to give up the whole",
             )
+        for left in reversed(range(_TRIES)):
+            try:
+                made = self._made(plan, workshop, number, scenes, before, began)
+                break
+            except DamagedStagingError as error:
+                if not left:
+                    raise
+                _LOG.warning("%s: %s; it is made again", plan.scene, error.found)
+        bench.clear(workshop, plan.preview)
+        return SceneState(scene=item.name, state="done", report=made)
+
+    def _made(
+        self, plan: ScenePlan, workshop: Workshop, number: int, scenes: int, before: SceneReport | None, began: float
+    ) -> SceneReport:
+        """Make what is missing of a scene, and publish it."""
         begun, heard = self._begun(plan, number, scenes), self._heard(plan.scene)
         totals = self.stages.predict(plan, workshop, self.executor, heard, begun)
         exporting = perf_counter()
         files = self.stages.export(plan, workshop, self.folder)
+        remove_outdated(before, files.values(), self.folder)
         seconds: dict[str, Any] = {**totals.seconds, "export": perf_counter() - exporting}
         totals = Totals(totals.counts, totals.forwards, totals.forwards_minimum, seconds, totals.peak_rss_bytes)
         spent = self.setup_seconds + perf_counter() - began
-        made = self.stages.report(plan, workshop, self.folder, totals, files, spent)
-        remove_outdated(before, made, self.folder)
-        bench.clear(workshop, plan.preview)
-        return SceneState(scene=item.name, state="done", report=made)
+        return self.stages.report(plan, workshop, self.folder, totals, files, spent)
 
     def _begun(self, plan: ScenePlan, number: int, scenes: int) -> Callable[[int], None]:
         def begun(found: int) -> None:

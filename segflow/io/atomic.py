@@ -37,9 +37,9 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(part)
         yield part
-        _flush(part)
+        flush(part)
         part.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}",
@@ -61,6 +61,24 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove what killed attempts left in a folder, under whatever name. The folder's owner alone may.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        for leftover in folder.glob(f"{PART}*"):
+            if not leftover.is_dir():
+                leftover.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written: {error.strerror or error}",
+            "a folder with the right to write",
+            "check the folder's permissions, or set outputs.folder",
+        ) from error
+
+
 def _sweep(part: Path) -> None:
     """Remove the part and what format libraries put beside it (overview scratch, .aux.xml)."""
     if not part.parent.is_dir():
@@ -70,7 +88,7 @@ def _sweep(part: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Force a file or a folder to the disk."""
     if path.is_dir() and os.name != "posix":
         return

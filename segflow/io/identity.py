@@ -39,7 +39,7 @@ def raster_identity(dataset: Any, path: str, facts: Mapping[str, Any]) -> str:
         facts: what else decides the pixels (header, bands, nodata, mask settings); plain JSON values.
     """
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    sources = list(_sources(dataset, set()))
+    sources = [file_identity(source) for source in raster_files(dataset)]
     for source in sources:
         digest.update(source.encode())
     if is_remote(path):
@@ -49,8 +49,12 @@ def raster_identity(dataset: Any, path: str, facts: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _sources(dataset: Any, seen: set[str]) -> Iterable[str]:
-    """Yield the identities of all local files that a data set reads pixels from."""
+def raster_files(dataset: Any) -> Iterable[Path]:
+    """Yield all local files that an open raster reads pixels from."""
+    return _files(dataset, set())
+
+
+def _files(dataset: Any, seen: set[str]) -> Iterable[Path]:
     for name in dataset.files:
         name = str(name)
         if name in seen or name.endswith(_BESIDE):
@@ -58,10 +62,10 @@ def _sources(dataset: Any, seen: set[str]) -> Iterable[str]:
         seen.add(name)
         if (local := _local(name)) is None:
             continue
-        yield file_identity(local)
+        yield local
         if name.lower().endswith(".vrt") and name != dataset.name:
             with environment(name), no_georeference_is_fine(), rasterio.open(name) as inner:
-                yield from _sources(inner, seen)
+                yield from _files(inner, seen)
 
 
 def _local(name: str) -> Path | None:

@@ -1,11 +1,15 @@
-"""One driver an output folder: an advisory lock that the system lets go when the process ends, however it ends."""
+"""One driver an output folder: an advisory lock that the system lets go when the process ends, however it ends.
+
+The file's content, process and machine, is for people; what locks is the system.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from segflow.errors import OutputError
@@ -36,17 +40,26 @@ def _hold(path: Path, who: str) -> int:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(handle).st_ino == path.stat().st_ino:
+                _sign(handle)
                 return handle
         except FileNotFoundError:
             pass
         except OSError as error:
+            holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
             os.close(handle)
             raise OutputError(
-                f"another {who} is working in {path.parent.parent}",
+                f"another {who} is working in {path.parent.parent}" + (f": {holder}" if holder else ""),
                 f"one {who} an output folder at a time",
                 "wait for it to end, or choose another outputs.folder",
             ) from error
         os.close(handle)
+
+
+def _sign(handle: int) -> None:
+    """Say who holds the lock; a full disk, which has no room for that, does not matter."""
+    with suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
 
 def _open(path: Path) -> int:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from segflow.errors import RecipeError
 from segflow.grid import Grid
+from segflow.io.gdalenv import environment
+from segflow.io.identity import raster_files
 from segflow.io.place import bbox_window, compare_rasters
 from segflow.io.prepared import PreparedVolume
 from segflow.io.raster import RasterSpec, open_raster
+from segflow.io.raster_header import open_file
 from segflow.io.source import Source
 from segflow.io.volume import VolumeSource, VolumeSpec, compare_volumes, open_volume
 from tiling import Box
@@ -24,6 +30,23 @@ def open_source(spec: Spec) -> Source:
         return open_raster(spec)
     volume = open_volume(spec)
     return volume if spec.settled is None else PreparedVolume(volume, spec.settled, spec.scratch)
+
+
+def files_of(spec: Spec) -> Iterator[Path]:
+    """Yield the local files that a scene is read from, a VRT's sources among them; of what is remote, none.
+
+    Raises:
+        InputError: a file is missing or broken.
+    """
+    if isinstance(spec, VolumeSpec):
+        yield from map(Path, spec.paths)
+        return
+    with environment(spec.path), open_file(spec.path) as file:
+        yield from raster_files(file)
+    if spec.mask is not None:
+        yield from files_of(RasterSpec(spec.mask))
+    if spec.aoi is not None and Path(spec.aoi).is_file():
+        yield Path(spec.aoi)
 
 
 def compare_places(one: Source, two: Source) -> str | None:

@@ -43,8 +43,15 @@ class Sealed:
     seconds: dict[str, float]
 
 
-def sweep(task: Task, source: Source, forward: Forward, block: Sequence[int], first_chunk: int = 0) -> Iterator[Sealed]:
-    """Sweep a block and yield its chunks, in order, from `first_chunk` on.
+def sweep(
+    task: Task,
+    source: Source,
+    forward: Forward,
+    block: Sequence[int],
+    first_chunk: int = 0,
+    stop_chunk: int | None = None,
+) -> Iterator[Sealed]:
+    """Sweep a block and yield its chunks, in order, from `first_chunk` on; up to `stop_chunk`, not included.
 
     What is yielded depends on the task, the source and the network alone: not on the block's extent, on how many
     patches are in flight, nor on where a resume began.
@@ -54,7 +61,7 @@ def sweep(task: Task, source: Source, forward: Forward, block: Sequence[int], fi
         InputError: the source is broken.
     """
     layout = task.layout
-    chunks = layout.chunks(block)[first_chunk:]
+    chunks = layout.chunks(block)[first_chunk:stop_chunk]
     if not chunks:
         return
     box = Box(chunks[0].start, chunks[-1].stop)

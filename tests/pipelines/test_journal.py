@@ -153,34 +153,65 @@ def test_there_is_something_to_resume_only_where_a_chunk_is_recorded(tmp_path: P
     assert not has_chunks(tmp_path)
 
 
-def test_a_file_that_is_no_journal_is_refused_with_the_advice_to_start_afresh(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    path.write_bytes(b"this is no SQLite file, and longer than a header of one hundred bytes" * 4)
-    with pytest.raises(OutputError, match="cannot be used") as caught:
-        Journal(path, "key")
-    assert "delete the hidden folder .segflow" in caught.value.remedy
-
-
-def test_tables_of_another_program_are_refused_with_the_advice_to_start_afresh(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("create table meta (something integer)")
-    with pytest.raises(OutputError, match="cannot be used") as caught:
-        Journal(path, "key")
-    assert "delete the hidden folder .segflow" in caught.value.remedy
-
-
-def test_a_journal_with_spoilt_pages_is_refused_when_it_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite"
+def spoilt(path: Path, how: str) -> None:
+    """Make a file at `path` that no journal can be read from."""
     with closing(Journal(path, "key")) as journal:
         for number in range(200):
             journal.record(one(number))
-    data = bytearray(path.read_bytes())
+    data = path.read_bytes()
     assert len(data) > 5 * 4096
-    data[3 * 4096 :] = b"\x5a" * (len(data) - 3 * 4096)
+    if how == "tables of another program":
+        path.unlink()
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("create table meta (something integer)")
+        return
+    data = {
+        "garbage": b"this is no SQLite file, and longer than a header of one hundred bytes" * 4,
+        "empty": b"",
+        "cut short": data[: len(data) // 2],
+        "spoilt pages": data[: 3 * 4096] + b"\x5a" * (len(data) - 3 * 4096),
+    }[how]
     path.write_bytes(data)
-    with pytest.raises(OutputError, match="delete the hidden folder"), closing(Journal(path, "key")) as journal:
-        list(journal.chunks())
+
+
+@pytest.mark.parametrize("how", ["garbage", "empty", "cut short", "spoilt pages", "tables of another program"])
+def test_a_journal_that_cannot_be_read_is_made_anew_and_works(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "journal.sqlite"
+    spoilt(path, how)
+    with closing(Journal(path, "key")) as journal:
+        assert journal.fresh
+        assert list(journal.chunks()) == []
+        journal.record(one(7))
+    with closing(Journal(path, "key")) as again:
+        assert not again.fresh
+        assert list(again.chunks()) == [one(7)]
+
+
+@pytest.mark.parametrize("column", ["record", "number", "block"])
+def test_a_row_that_is_not_as_it_was_written_counts_as_none(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(Journal(path, "key")) as journal:
+        for number in range(3):
+            journal.record(one(number))
+    changed = {"record": "replace(record, '9', '8')", "number": "77", "block": "'[5, 5]'"}[column]
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"update chunk set {column} = {changed} where number = 1")
+    with closing(Journal(path, "key")) as journal:
+        assert [chunk.number for chunk in journal.chunks()] == [0, 2]
+        assert journal.totals(IDS, False).forwards == one(0).forwards + one(2).forwards
+
+
+@given(records(), st.data())
+@LAWS
+def test_a_record_as_text_is_read_back_equal_and_with_one_letter_changed_it_is_refused(
+    chunk: ChunkRecord, data: st.DataObject
+) -> None:
+    text = chunk.to_text()
+    assert ChunkRecord.from_text(text) == chunk
+    at = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(st.characters(codec="ascii").filter(lambda letter: letter != text[at]))
+    with pytest.raises(ValueError, match="checksum"):
+        ChunkRecord.from_text(text[:at] + other + text[at + 1 :])
 
 
 def test_a_folder_that_is_not_there_is_an_output_error(tmp_path: Path) -> None:
