@@ -159,4 +159,9 @@ def write_plan(plan: ScenePlan, path: Path) -> None:
 
 def read_plan(path: Path) -> ScenePlan:
     """Read the plan that `write_plan` wrote."""
-    return _ADAPTER.validate_python(json.loads(path.read_text()))
+    return plan_of(json.loads(path.read_text()))
+
+
+def plan_of(data: Any) -> ScenePlan:
+    """Return the plan of which `to_data` made plain data."""
+    return _ADAPTER.validate_python(data)

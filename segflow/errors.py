@@ -54,5 +54,9 @@ class OutputError(SegflowError):
     """An output cannot be written, or did not survive being read back."""
 
 
+class ClusterError(SegflowError):
+    """The cluster of a run cannot be made or reached, or its workers are gone; no scene can go on."""
+
+
 class ShadowedPackageError(SegflowError, ImportError):
     """Another package or folder stands where one of segflow's own should be."""

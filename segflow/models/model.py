@@ -45,6 +45,15 @@ class Member:
     card: Card
     weights: Path
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that hold its weights; of a folder, those in it.
+
+        Raises:
+            ModelError: one is missing.
+        """
+        return _files(self.weights)
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -76,7 +85,7 @@ class Model:
         Raises:
             ModelError: one is missing.
         """
-        weights = [file for member in self.members for file in _files(member.weights)]
+        weights = [file for member in self.members for file in member.files]
         return (*weights, *(member.weights.with_suffix(".yaml") for member in self.members))
 
     @property
