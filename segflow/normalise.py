@@ -33,8 +33,8 @@ class Standardiser:
     def __call__(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Return values (channel, *cells) as float32, standardised; `valid` is (*cells), True = valid."""
         column = (-1,) + (1,) * (values.ndim - 1)
-        out = values.astype(np.float32)
-        out -= np.asarray(self.mean, np.float32).reshape(column)
+        mean = np.asarray(self.mean, np.float32).reshape(column)
+        out: NDArray[np.float32] = np.subtract(values, mean, dtype=np.float32, casting="unsafe")
         with np.errstate(over="ignore"):  # the sweep tells of what is not finite, with its place
             out *= (1.0 / np.asarray(self.deviation, np.float64)).astype(np.float32).reshape(column)
         if not valid.all():

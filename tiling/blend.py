@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil
+from math import ceil, prod
 from typing import Literal, Protocol
 
 import numpy as np
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from tiling.box import Box
 
 Store = Literal["int32", "int16"]
+
+_PIECE = 1 << 16
+"""Cells that are added at once: product, rounding and sum stay in the cache of a core."""
 
 
 def scale_of(store: Store, most: int) -> int:
@@ -50,6 +53,9 @@ class Accumulator(Protocol):
             ValueError: a probability lies outside 0..1, or the shapes do not fit.
             IndexError: the patch reaches rows of the block that have not entered yet; they would be lost.
         """
+
+    def runs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield the rows ``start <= i < stop`` in ranges that `sums` returns without copying."""
 
     def sums(self, start: int, stop: int) -> NDArray[np.signedinteger]:
         """Return the sums (channel, *cells) of the rows ``start <= i < stop``; valid until the next call.
@@ -125,15 +131,14 @@ class NumpyBand:
             raise IndexError(f"{where} reaches beyond the rows {self._first}..{self._behind} that are held")
         held = held.replace_axis(self._sweep, max(held.start[self._sweep], self._first), held.stop[self._sweep])
         for part, ring in self._pieces(held):
-            inside = part.within(where)
-            share = weight[inside]
-            for channel, sums in zip(probabilities, self._sums, strict=True):
-                values = channel[inside]
-                if low < 0.0 or high > 1.0:
-                    values = np.clip(values, 0.0, 1.0)
-                values = values * share
-                np.rint(values, out=values)
-                sums[ring] += values.astype(sums.dtype)
+            inside = (slice(None), *part.within(where))
+            values, share, sums = probabilities[inside], weight[inside[1:]], self._sums[(slice(None), *ring)]
+            _add_rounded(values, share, sums, clipped=low < 0.0 or high > 1.0)
+
+    def runs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield ranges of rows in one piece. See `Accumulator.runs`."""
+        for part, _ in self._pieces(self._whole.replace_axis(self._sweep, start, stop)):
+            yield part.start[self._sweep], part.stop[self._sweep]
 
     def sums(self, start: int, stop: int) -> NDArray[np.signedinteger]:
         """Return the sums of some rows. See `Accumulator.sums`."""
@@ -163,3 +168,28 @@ class NumpyBand:
             ring[self._sweep] = slice(at, at + end - start)
             yield part, tuple(ring)
             start = end
+
+
+def _add_rounded(
+    values: NDArray[np.float32], share: NDArray[np.float32], sums: NDArray[np.signedinteger], *, clipped: bool
+) -> None:
+    """Add ``round(values x share)`` to sums, all (channel, *cells) but share (*cells), a few rows at a time.
+
+    Args:
+        values: probabilities.
+        share: whole numbers.
+        sums: changed in place.
+        clipped: values may lie a little outside of 0..1, and are clipped.
+    """
+    rows = max(1, _PIECE // prod(share.shape[1:]))
+    product = np.empty((rows, *share.shape[1:]), np.float32)
+    whole = np.empty(product.shape, sums.dtype)
+    for start in range(0, len(share), rows):
+        here = slice(start, min(start + rows, len(share)))
+        part, rounded = product[: here.stop - start], whole[: here.stop - start]
+        for channel, total in zip(values, sums, strict=True):
+            source = np.clip(channel[here], 0.0, 1.0, out=part) if clipped else channel[here]
+            np.multiply(source, share[here], out=part)
+            np.rint(part, out=part)
+            np.copyto(rounded, part, casting="unsafe")
+            total[here] += rounded

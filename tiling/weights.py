@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from tiling.window import window
 
 _BITS = 60
 _CACHE_BYTES = 64 << 20
+_PIECE = 1 << 15
+"""Cells of a weight that are worked out at once: in 64 bits, they stay in the cache of a core."""
 
 
 @lru_cache(maxsize=64)
@@ -55,23 +58,30 @@ def patch_weight(lattice: Lattice, index: Sequence[int], scale: int) -> NDArray[
 
     At every cell of the scene the weights of all patches that cover it sum to exactly `scale`.
     """
-    bits = _BITS // lattice.ndim
-    low: NDArray[np.int64] | None = None
-    high: NDArray[np.int64] | None = None
-    for depth, (axis, k) in enumerate(zip(reversed(lattice.axes), reversed(index), strict=True)):
+    axes, bits = lattice.axes, _BITS // lattice.ndim
+    unit = scale / 2.0 ** (bits * lattice.ndim)
+    low, high = (sums[index[-1]] for sums in running_sums(axes[-1], bits))
+    for depth, (axis, k) in enumerate(zip(axes[-2:0:-1], index[-2:0:-1], strict=True), 1):
         before, after = (sums[k] for sums in running_sums(axis, bits))
-        if low is None or high is None:
-            low, high = before, after
-            continue
         column = (-1,) + (1,) * depth
         base = before.reshape(column) << np.int64(bits * depth)
         width = (after - before).reshape(column)
         low, high = base + width * low, base + width * high
-    if low is None or high is None:
-        raise ValueError("a lattice needs at least one axis")
-    unit = scale / 2.0 ** (bits * lattice.ndim)
-    weight: NDArray[np.float64] = np.rint(high * unit) - np.rint(low * unit)
-    return weight.astype(np.float32)
+    if lattice.ndim == 1:
+        return (_rounded(high, unit) - _rounded(low, unit)).astype(np.float32)
+    weight = np.empty(lattice.patch, np.float32)
+    before, after = (sums[index[0]].reshape((-1,) + (1,) * (lattice.ndim - 1)) for sums in running_sums(axes[0], bits))
+    rows = max(1, _PIECE // prod(lattice.patch[1:]))
+    for start in range(0, len(weight), rows):
+        here = slice(start, start + rows)
+        base, width = before[here] << np.int64(bits * (lattice.ndim - 1)), after[here] - before[here]
+        weight[here] = _rounded(base + width * high, unit) - _rounded(base + width * low, unit)
+    return weight
+
+
+def _rounded(sums: NDArray[np.int64], unit: float) -> NDArray[np.float64]:
+    whole: NDArray[np.float64] = np.rint(sums * unit)
+    return whole
 
 
 class WeightCache:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from segflow.sweep.band import Band
 from segflow.sweep.resample import to_output
 from segflow.sweep.task import Task
-from tiling import Accumulator, Box, to_byte
+from tiling import Accumulator, Box, strip_rows, to_byte
 from tiling.decide import Sums
 
 
@@ -24,6 +26,7 @@ class Sealer:
         self._map = task.layout.maps[self._sweep]
         self._model_box = task.layout.model_box(box)
         self._scale = task.scale
+        self._rows = strip_rows(task.layout, task.head.channels)
         self._done = box.start[self._sweep]
         self._strips: list[tuple[Box, NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]] = []
 
@@ -32,10 +35,20 @@ class Sealer:
         end = self._box.stop[self._sweep]
         ready = end if stop is None else min(end, self._map.ready(stop))
         if ready > self._done:
-            self._strips.append(self._decide(self._box.replace_axis(self._sweep, self._done, ready)))
+            for low, high in self._runs(self._done, ready):
+                self._strips.append(self._decide(self._box.replace_axis(self._sweep, low, high)))
             self._done = ready
         if ready < end:
             self._sums.drop(max(self._model_box.start[self._sweep], self._map.support(ready, ready + 1)[0]))
+
+    def _runs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Cut rows where their sums do not lie in one piece, and to what little memory holds.
+
+        Resampled rows are made of their neighbours', too: they are cut for memory alone.
+        """
+        pieces = [(start, stop)] if self._task.layout.resampled else self._sums.runs(start, stop)
+        for first, end in pieces:
+            yield from ((low, min(low + self._rows, end)) for low in range(first, end, self._rows))
 
     def has(self, chunk: Box) -> bool:
         """Tell whether a chunk is complete."""

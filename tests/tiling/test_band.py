@@ -52,6 +52,9 @@ def test_a_band_holds_what_a_whole_array_holds_whatever_is_done_to_it(
         high = int(random.integers(low, behind)) + 1
         rows = scene.replace_axis(sweep, low, high)
         assert np.array_equal(band.sums(low, high), plain[(slice(None), *rows.slices)])
+        runs = list(band.runs(low, high))
+        assert [row for run in runs for row in range(*run)] == list(range(low, high))
+        assert all(band.sums(*run).base is not None for run in runs)  # a view, not a copy
         moved = int(random.integers(first - 1, first + 4))
         band.drop(moved)
         first = max(first, moved)
