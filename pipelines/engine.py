@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import psutil
 
-from segflow.backends import Forward, ForwardSettings, load_forward, probe, resolve_settings
+from segflow.backends import Forward, ForwardSettings, Recorded, Samples, candidates, choose, probe
 from segflow.errors import PlanError, RecipeError
-from segflow.memory import allowance, shown
+from segflow.memory import allowance, growth, rss_bytes, shown
 from segflow.models.model import Model, load_model
 from segflow.patches import patch_of
 from segflow.recipe import Recipe
 
-_ESTIMATE = {"torch": 1.0, "openvino": 0.4}
+_ESTIMATE: dict[str, float] = {"torch": 1.0, "openvino": 0.4, "onnxruntime": 0.6}
 """Share of the estimate of `activation_bytes` that was measured."""
 
 
@@ -31,8 +31,11 @@ class Engine:
         forward: the network, ready to run in this process.
         facts: backend, version, device.
         probe: hash of its output on a fixed patch.
-        base_bytes: memory that this process holds with all requests warm.
+        base_bytes: memory that this process holds before a patch is run: libraries and weights.
         seconds_a_patch: measured, with all requests in flight.
+        why: it is run so.
+        notices: what a reader of the result must know: how int8 compares with float32.
+        activation_bytes: memory that one patch takes while it is run, with its input and output; measured.
     """
 
     model: Model
@@ -43,6 +46,9 @@ class Engine:
     probe: str
     base_bytes: int
     seconds_a_patch: float
+    why: str = ""
+    notices: tuple[str, ...] = ()
+    activation_bytes: int = 0
 
     def close(self) -> None:
         """Free the device."""
@@ -63,8 +69,13 @@ def model_of(recipe: Recipe) -> Model:
     return load_model(recipe.model, recipe.resolve, recipe.kind)
 
 
-def settle(recipe: Recipe) -> Engine:
+def settle(recipe: Recipe, recorded: Recorded | None = None, home: Path | None = None) -> Engine:
     """Load the model and fix how it is run, by one probe with as many patches as there will be in flight.
+
+    Args:
+        recipe: what runs on what.
+        recorded: how results that are in the output folder were made; it is followed where it can be.
+        home: folder that all workers see, for what is made of the network (int8); None: the user's cache.
 
     Raises:
         RecipeError, ModelError: what is asked for does not exist here.
@@ -72,15 +83,26 @@ def settle(recipe: Recipe) -> Engine:
     """
     model = model_of(recipe)
     patch = patch_of(model.card, recipe.tiling)
-    settings = resolve_settings(recipe.compute, recipe.tiling.batch, patch)
-    _require_room(recipe, model, settings)
-    forward = load_forward(model, settings)
-    found = probe(forward, model.card, patch)
-    blank = np.zeros((len(model.card.channels), *patch), np.float32)
-    began = perf_counter()
-    for _ in forward.stream([blank] * settings.batch):
-        pass
-    seconds = (perf_counter() - began) / settings.batch
+    ways = candidates(recipe.compute, recipe.tiling.batch, patch)
+    choice = choose(
+        model,
+        recipe.compute,
+        recipe.tiling.batch,
+        patch,
+        recorded=recorded,
+        fitting=_fitting(recipe, model, ways),
+        samples=lambda: _samples(recipe, model, ways[0]),
+        home=home,
+    )
+    settings, forward = choice.settings, choice.forward
+    held = rss_bytes()
+    with growth() as grown:
+        found = probe(forward, model.card, patch)
+        blank = np.zeros((len(model.card.channels), *patch), np.float32)
+        began = perf_counter()
+        for _ in forward.stream([blank] * forward.in_flight):
+            pass
+        seconds = (perf_counter() - began) / forward.in_flight
     return Engine(
         model,
         model.sha256,
@@ -88,25 +110,40 @@ def settle(recipe: Recipe) -> Engine:
         forward,
         dict(forward.facts),
         found,
-        psutil.Process().memory_info().rss,
+        held,
         seconds,
+        choice.why,
+        () if choice.calibration is None else (choice.calibration.words,),
+        grown.bytes // forward.in_flight,
     )
 
 
-def _require_room(recipe: Recipe, model: Model, settings: ForwardSettings) -> None:
-    """Refuse patches that memory cannot hold before one of them is run."""
-    if settings.device != "cpu":
-        return
+def _samples(recipe: Recipe, model: Model, settings: ForwardSettings) -> Samples:
+    from pipelines.calibration import samples_of
+
+    return samples_of(recipe, model, settings)
+
+
+def _fitting(recipe: Recipe, model: Model, ways: Sequence[ForwardSettings]) -> set[str]:
+    """Return the backends whose patches memory holds, before one of them is run.
+
+    Raises:
+        PlanError: it holds those of none; the first is told.
+    """
+    if ways[0].device != "cpu":
+        return {way.backend for way in ways}
     from segflow.backends.network import activation_bytes
 
     card = model.card
-    held = psutil.Process().memory_info().rss
-    each = activation_bytes(model.network(), settings.patch, len(card.channels), card.stride)
-    need = held + int(_ESTIMATE[settings.backend] * each * settings.batch)
+    held = rss_bytes()
+    each = activation_bytes(model.network(), ways[0].patch, len(card.channels), card.stride)
     allowed = allowance(recipe.compute.memory, held)
-    if need > allowed:
+    need = {way.backend: held + int(_ESTIMATE[way.backend] * each * way.batch) for way in ways}
+    found = {str(backend) for backend, size in need.items() if size <= allowed}
+    if not found:
         raise PlanError(
-            f"{settings.batch} patches of {list(settings.patch)} in flight need about {shown(need)}",
+            f"{ways[0].batch} patches of {list(ways[0].patch)} in flight need about {shown(min(need.values()))}",
             f"at most {shown(allowed)}",
             "lower tiling.patch or tiling.batch, or raise compute.memory",
         )
+    return found

@@ -78,6 +78,7 @@ class ScenePlan:
         preview: whether only a part of the scene was asked for.
         notices: what a reader of the result must know.
         stamps: of the scene's files and its reference's, taken before their content was looked at.
+        why: the network is run so, in words for the report.
     """
 
     scene: str
@@ -97,6 +98,7 @@ class ScenePlan:
     preview: bool = False
     notices: tuple[str, ...] = ()
     stamps: tuple[Stamp, ...] = ()
+    why: str = ""
 
     @property
     def card(self) -> Card:
@@ -118,13 +120,15 @@ class ScenePlan:
         """Hash of all that can change the result's bits or scores: not of how the work is cut, nor where it lies."""
         plain = to_data(self)
         layout = plain["task"].pop("layout")
+        # What a calibrated network is, `facts` say; and requests in flight do not decide bits.
+        place = {"quantised", "batch"} if self.forward.device == "cpu" else {"quantised"}
         settled = {
             "engine": ENGINE,
             "lattice": layout["lattice"],
             "shape": layout["shape"],
             "region": layout["region"],
             "task": plain["task"],
-            "forward": {k: v for k, v in plain["forward"].items() if k != "batch" or self.forward.device != "cpu"},
+            "forward": {k: v for k, v in plain["forward"].items() if k not in place},
             "facts": self.facts,
             "probe": self.probe,
             "weights": self.weights_sha256,

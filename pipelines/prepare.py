@@ -119,7 +119,8 @@ def plan_scene(
             workers=recipe.compute.most_workers,
             reference=reference,
             preview=region != Box.whole(source.grid.shape),
-            notices=(*source.notices, *notices, *_part_of(region, source)),
+            notices=(*source.notices, *notices, *_part_of(region, source), *engine.notices),
+            why=engine.why,
             stamps=(*stamps, *(() if reference is None else reference.stamps)),
         )
     finally:

@@ -49,6 +49,8 @@ def report(
             backend=plan.forward.backend,
             device=plan.facts.get("device", plan.forward.device),
             fingerprint=plan.fingerprint,
+            why=plan.why,
+            calibration=plan.facts.get("calibration"),
             versions={"segflow": version("segflow"), **available()},
         ),
         model=ModelFacts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,14 @@ from pipelines.outputs import published, remove_outdated, require_nothing_overwr
 from pipelines.plan import ScenePlan
 from pipelines.predict import Executor, InProcess, predict
 from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
+from pipelines.recorded import recorded_in
 from pipelines.report import finished, report
 from pipelines.workshop import SCENES, Bench, Workshop, remove_shared, shared_of
 from segflow.errors import ClusterError, InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
 from segflow.io.atomic import remove_parts
 from segflow.io.lock import locked
 from segflow.io.staging import DamagedStagingError
+from segflow.models.model import Model
 from segflow.recipe import Recipe, read_recipe
 from segflow.report import RunReport, SceneReport, SceneState, run_report, write_run_report
 
@@ -94,11 +96,19 @@ def run(
     scenes = find_scenes(recipe, model.card, selection.limit)
     folder = recipe.folder
     require_nothing_overwritten(recipe, scenes, model)
-    with _workplace(recipe) as shared, closing(settle(recipe)) as engine:
+    with _workplace(recipe) as shared, closing(_settled(recipe, scenes, model)) as engine:
         spent = perf_counter() - began
         one = _Run(recipe, selection, shared, engine, executor(engine), stages, listener, force, spent)
         states = [one.scene(item, number, len(scenes)) for number, item in enumerate(scenes, 1)]
         return _publish(recipe, folder, states)
+
+
+def _settled(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Engine:
+    """Load the network, in the way in which what is in the output folder was made."""
+    hidden = recipe.folder / HIDDEN
+    names = [item.name for item in scenes]
+    recorded = recorded_in(recipe.folder, hidden / SCENES, names, model.sha256)
+    return settle(recipe, recorded, hidden / "int8")
 
 
 def _publish(recipe: Recipe, folder: Path, states: list[SceneState]) -> Outcome:

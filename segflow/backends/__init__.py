@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from segflow.backends.calibration import Samples
 from segflow.backends.choice import Choice, Recorded, choose
 from segflow.backends.probe import probe
 from segflow.backends.protocol import Forward
-from segflow.backends.settings import ForwardSettings, available, resolve_settings
+from segflow.backends.settings import ForwardSettings, available, candidates, resolve_settings
 
 if TYPE_CHECKING:
     from segflow.backends.network import Checked
@@ -21,7 +22,9 @@ __all__ = [
     "Forward",
     "ForwardSettings",
     "Recorded",
+    "Samples",
     "available",
+    "candidates",
     "choose",
     "forward_of",
     "load_forward",

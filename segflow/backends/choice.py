@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from ctypes import CDLL
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segflow.backends.calibration import Calibration, Samples
 from segflow.backends.probe import probe_patch
 from segflow.backends.protocol import Forward
 from segflow.backends.settings import Backend, ForwardSettings, candidates
@@ -38,6 +40,9 @@ _TURNS = 5
 _NEAR = 1.1
 """One that is slower than another by less than this, but stands before it in the list of candidates, is taken."""
 
+_NAMED = "compute.backend says so"
+_EARLIER = "the results in the output folder were made with it"
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -46,10 +51,12 @@ class Recorded:
     Attributes:
         backend: that they were made with.
         why: it was chosen.
+        calibration: key of the network that was calibrated for them; int8 only.
     """
 
     backend: str
     why: str
+    calibration: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +67,13 @@ class Choice:
         settings: nothing is `auto` any more.
         forward: the network.
         why: it is run so, in words for the report.
+        calibration: what is known of the calibrated network; int8 only.
     """
 
     settings: ForwardSettings
     forward: Forward
     why: str
+    calibration: Calibration | None = None
 
 
 def choose(
@@ -75,6 +84,8 @@ def choose(
     *,
     recorded: Recorded | None = None,
     fitting: Container[str] | None = None,
+    samples: Callable[[], Samples] | None = None,
+    home: Path | None = None,
 ) -> Choice:
     """Load a model by the backend that the recipe names, or by the one that is fastest here.
 
@@ -85,6 +96,8 @@ def choose(
         patch: cells of a patch, in array order.
         recorded: the choice that results in the output folder were made with.
         fitting: backends that memory suffices for; None: all.
+        samples: gives the patches that int8 is calibrated with.
+        home: folder that all workers see, for a calibrated network; None: the user's cache.
 
     Raises:
         RecipeError: settings that contradict each other.
@@ -96,8 +109,13 @@ def choose(
     checked = check_network(model.network(), model.card, patch)
     if len(ways) > 1:
         ways = tuple(way for way in ways if _suits(way, checked) and (fitting is None or way.backend in fitting))
-    named = "compute.backend says so" if compute.backend != "auto" else "the only one here for these settings"
-    choice = _the_only(checked, ways[0], named) if len(ways) == 1 else _one_of(model, checked, ways, recorded)
+    named = _NAMED if compute.backend != "auto" else "the only one here for these settings"
+    if compute.precision == "int8":
+        choice = _calibrated(model, checked, ways[0], recorded, samples, home)
+    elif len(ways) == 1:
+        choice = _the_only(checked, ways[0], named)
+    else:
+        choice = _one_of(model, checked, ways, recorded)
     settings = choice.settings
     _LOG.info(
         "forwards run by %s on %s in %s, %d patches at once (%s)",
@@ -110,6 +128,28 @@ def _the_only(checked: Checked, settings: ForwardSettings, why: str) -> Choice:
     from segflow.backends import forward_of
 
     return Choice(settings, forward_of(checked, settings), why)
+
+
+def _calibrated(
+    model: Model,
+    checked: Checked,
+    settings: ForwardSettings,
+    recorded: Recorded | None,
+    samples: Callable[[], Samples] | None,
+    home: Path | None,
+) -> Choice:
+    """Load the network that was, or is now, calibrated for int8."""
+    from segflow.backends.quantise import calibrated
+
+    if samples is None:
+        raise ModelError(
+            "compute.precision is int8, and there is nothing to calibrate it with here",
+            "a run, or segflow.predict",
+            "set compute.precision: f32",
+        )
+    earlier = None if recorded is None else recorded.calibration
+    settled, known = calibrated(checked, model.card, model.sha256, settings, samples, home, earlier)
+    return replace(_the_only(checked, settled, "openvino is what runs int8"), calibration=known)
 
 
 def _one_of(model: Model, checked: Checked, ways: Sequence[ForwardSettings], recorded: Recorded | None) -> Choice:
@@ -125,7 +165,8 @@ def _one_of(model: Model, checked: Checked, ways: Sequence[ForwardSettings], rec
         }
     )
     kept = remembered(_KIND, key) or {}
-    for backend, why in ((recorded.backend, recorded.why) if recorded else ("", ""), _words(kept)):
+    there = ("", "") if recorded is None else (recorded.backend, _EARLIER if recorded.why == _NAMED else recorded.why)
+    for backend, why in (there, (str(kept.get("backend", "")), str(kept.get("why", "")))):
         for way in ways:
             if way.backend == backend:
                 choice = _attempt(checked, way, why)
@@ -134,10 +175,6 @@ def _one_of(model: Model, checked: Checked, ways: Sequence[ForwardSettings], rec
     choice = _trial(model, checked, ways)
     remember(_KIND, key, {"backend": choice.settings.backend, "why": choice.why})
     return choice
-
-
-def _words(kept: dict[str, object]) -> tuple[str, str]:
-    return str(kept.get("backend", "")), str(kept.get("why", ""))
 
 
 def _attempt(checked: Checked, settings: ForwardSettings, why: str) -> Choice | None:

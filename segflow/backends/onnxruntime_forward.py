@@ -117,10 +117,11 @@ class OnnxRuntimeForward:
             raise RuntimeError("this forward has been closed; load it again")
         with torch.inference_mode():
             result: torch.Tensor = self._module(torch.from_numpy(batch)).float()
-            return np.array(result.numpy(), np.float32)
+            probabilities: NDArray[np.float32] = result.numpy()
+            return probabilities
 
     def _alone(self, patch: Patch) -> Patch:
-        result = self._run(patch[None])[0]
+        result: Patch = self._run(patch[None])[0]
         mark_nonfinite(result, patch)
         return result
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -43,7 +44,7 @@ _FAILURES: tuple[type[Exception], ...] = (
     *(getattr(import_module("openvino._pyopenvino"), name) for name in (*_NAMES, "OpValidationFailure")),
 )
 
-_CAPABILITIES = {"f32": "FP32", "f16": "FP16", "bf16": "BF16"}
+_CAPABILITIES = {"f32": "FP32", "f16": "FP16", "bf16": "BF16", "int8": "INT8"}
 
 
 class OpenVinoForward:
@@ -67,13 +68,14 @@ class OpenVinoForward:
         _require_precision(core, settings.precision)
         streams = min(settings.batch, usable_cores())
         properties = {
-            "INFERENCE_PRECISION_HINT": settings.precision,
+            # What an int8 network keeps in floating point is float32.
+            "INFERENCE_PRECISION_HINT": "f32" if settings.precision == "int8" else settings.precision,
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": streams,
             # Two workers on one machine would pin their streams to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
-        self._compiled: Any = core.compile_model(_convert(checked), "CPU", properties)
+        self._compiled: Any = core.compile_model(_graph(checked, settings), "CPU", properties)
         self._device_name = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
         self._require_one_thread_a_stream()
 
@@ -88,6 +90,7 @@ class OpenVinoForward:
             "precision": self._settings.precision,
             "threads_per_request": "1",
             "batch": "1",
+            **({"calibration": Path(self._settings.quantised).name} if self._settings.quantised else {}),
         }
 
     @property
@@ -140,7 +143,24 @@ class OpenVinoForward:
             )
 
 
-def _convert(checked: Checked) -> Any:
+def _graph(checked: Checked, settings: ForwardSettings) -> Any:
+    """Return the network, or in int8 the one that was calibrated."""
+    if settings.precision != "int8":
+        return convert(checked)
+    if settings.quantised is None:
+        raise ModelError(
+            "int8 without a calibrated network",
+            "patches to calibrate it with: a recipe's first scene, or an array",
+            "run it by `segflow run` or `segflow.predict`, or set compute.precision: f32",
+        )
+    from segflow.backends.quantise import network_file, read_calibration
+
+    folder = Path(settings.quantised)
+    read_calibration(folder)
+    return ov.Core().read_model(str(network_file(folder)))
+
+
+def convert(checked: Checked) -> Any:
     """Trace the network at its one shape (1, channel, *patch) and make an OpenVINO model of it, in memory."""
     shape = [1, *checked.signature.inputs]
     try:

@@ -106,6 +106,8 @@ class RunFacts(_Part):
     backend: str
     device: str
     fingerprint: str
+    why: str = Field("", description="Why this backend: what the recipe says, or what a trial found.")
+    calibration: str | None = Field(None, description="int8: key of the calibrated network; notices tell its quality.")
     versions: dict[str, str] = Field(default_factory=dict)
 
 
