@@ -4,176 +4,259 @@ from __future__ import annotations
 
 import logging
 import pickle
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
-from pathlib import Path
-from queue import SimpleQueue
+from dataclasses import dataclass, replace
+from itertools import chain
+from queue import Empty, SimpleQueue
+from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
-import dask
-from distributed import Client, Future, KilledWorker, LocalCluster, get_worker, wait
-from pydantic import TypeAdapter
+from distributed import Client, Future, KilledWorker
 
+from flows.cluster import Fleet, first_client
+from flows.dask_worker import Order, busy, work
+from flows.parcel import send
 from pipelines.journal import ChunkRecord
-from pipelines.plan import ScenePlan, read_plan
-from pipelines.predict import BlockJob, Executor, OpenScene, Workshop, run_block
-from segflow.backends import Forward, ForwardSettings, load_forward, probe
-from segflow.errors import ModelError, SegflowError
-from segflow.io.opening import open_source
-from segflow.models.model import Model
+from pipelines.plan import ScenePlan
+from pipelines.predict import BlockJob, Executor, Workshop
+from segflow.errors import ClusterError, SegflowError
 
-_NEVER = logging.CRITICAL + 1
-for _name in ("distributed", "distributed.client", "distributed.gc"):
-    logging.getLogger(_name).setLevel(_NEVER)  # importing distributed has just made them talk
+_LOG = logging.getLogger(__name__)
 
 AHEAD = 2
-"""Blocks submitted per thread, so that no worker waits for the driver."""
-
-_MODELS: TypeAdapter[Model] = TypeAdapter(Model)
+"""Blocks submitted for each worker, so that none waits for the driver."""
 
 _PATIENCE_SECONDS = 60.0
 """How long a scene that failed waits for the chunks that other workers are making."""
 
+_LOOK_SECONDS = 2.0
+"""How often workers are counted."""
+
+
+class _LostSchedulerError(Exception):
+    """The client has no scheduler any more."""
+
 
 @contextmanager
-def cluster(workers: int) -> Iterator[Executor]:
-    """Start worker processes on this machine and give the executor that uses them; they end with the block.
+def connected(fleet: Fleet) -> Iterator[Executor]:
+    """Give the executor that uses a fleet.
 
-    They listen on 127.0.0.1 only, open no dashboard, and say nothing: what goes wrong in them is raised here.
+    Raises:
+        ClusterError: no scheduler answers.
     """
-    # Without routes nothing is served by HTTP; on port 0 two runs do not meet on 8787.
-    settings: dict[str, Any] = {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")}
-    settings["distributed.worker.preload"] = [__name__]
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            memory_limit=0,
-            silence_logs=_NEVER,
-        ) as local,
-        Client(local) as client,
-    ):
-        yield DaskExecutor(client)
-
-
-def dask_setup(_worker: Any) -> None:
-    """Leave Ctrl-C, which a terminal sends to workers too, to the driver; Dask calls this in each worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    executor = DaskExecutor(fleet, first_client(fleet))
+    try:
+        yield executor
+    finally:
+        executor.close()
 
 
 class DaskExecutor:
-    """Runs blocks on the workers of a client. See `pipelines.predict.Executor`."""
+    """Runs blocks on the workers of a fleet. See `pipelines.predict.Executor`."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, fleet: Fleet, client: Client) -> None:
+        self._fleet = fleet
         self._client = client
 
-    def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
-        """Submit a bounded number of blocks and yield chunks as they are stored, block by block as they end.
+    def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Iterable[BlockJob]) -> Iterator[ChunkRecord]:
+        """Submit a bounded number of blocks and yield chunks as they are stored.
+
+        When the scheduler goes away, what is not done is submitted again to the one that comes in its place.
 
         Raises:
+            ClusterError: there is no worker, or no scheduler, for as long as the recipe waits.
             SegflowError: what a worker raised, or that workers died again and again on one block.
         """
-        inbox: SimpleQueue[bytes | Future] = SimpleQueue()
-        topic = f"segflow-{uuid4().hex}"
-        halt = workshop.folder / f"halt-{topic}"
-        waiting = iter(jobs)
-        pending: dict[str, Future] = {}
-        seen: set[tuple[tuple[int, ...], int]] = set()
+        if self._fleet.remote:
+            send(plan, workshop)
+        while True:
+            order = Order(workshop, plan.staging_key, self._fleet.remote, f"segflow-{uuid4().hex}")
+            shift = _Shift(self._fleet, self._client, order, iter(jobs))
+            try:
+                yield from shift.records()
+                return
+            except _LostSchedulerError:
+                jobs = shift.left()
+                self._reconnect()
 
-        def submit() -> None:
-            job = next(waiting, None)
-            if job is not None:
-                future = self._client.submit(_work, workshop, job, topic, halt, pure=False)
-                pending[future.key] = future
-                future.add_done_callback(inbox.put)
+    def close(self) -> None:
+        """Let go of the scheduler."""
+        with suppress(OSError, TimeoutError, RuntimeError):
+            self._client.close(timeout=5)
 
-        self._client.subscribe_topic(topic, lambda event: inbox.put(event[1]))
+    def _reconnect(self) -> None:
+        seconds = self._fleet.wait_seconds
+        _LOG.warning("the scheduler at %s is gone; waiting up to %.0f s for it to come back", self._fleet.name, seconds)
+        self.close()
+        end = monotonic() + seconds
+        while True:
+            try:
+                self._client = self._fleet.connect(max(1.0, min(10.0, end - monotonic())))
+                break
+            except (OSError, ValueError, RuntimeError) as error:
+                if monotonic() < end:
+                    sleep(0.5)
+                    continue
+                raise ClusterError(
+                    f"the scheduler at {self._fleet.name} went away and did not come back within {seconds:.0f} s",
+                    "a running Dask scheduler",
+                    "start it again, or raise compute.wait_seconds; the same command goes on from here",
+                ) from error
+        _LOG.warning("the scheduler at %s is back; what was not done is submitted again", self._fleet.name)
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A job that a scheduler has, and the next of its chunks that will be told."""
+
+    job: BlockJob
+    future: Future
+    next: int
+
+    @property
+    def rest(self) -> BlockJob:
+        """What is not told yet."""
+        return replace(self.job, first_chunk=self.next)
+
+
+class _Shift:
+    """Jobs worked off by way of one client."""
+
+    def __init__(self, fleet: Fleet, client: Client, order: Order, jobs: Iterator[BlockJob]) -> None:
+        self._fleet = fleet
+        self._client = client
+        self._order = order
+        self._jobs = jobs
+        self._sent: dict[str, _Sent] = {}
+        self._inbox: SimpleQueue[bytes | Future] = SimpleQueue()
+        self._resources = {"GPU": 1} if fleet.gpu else None
+        self._looked = self._seen = monotonic()
+        self._window = AHEAD * max(1, fleet.most)
+
+    def records(self) -> Iterator[ChunkRecord]:
+        """Yield chunks as they are stored.
+
+        Raises:
+            _LostSchedulerError: the client has no scheduler any more; `left` says what is not done.
+            SegflowError: see `DaskExecutor`.
+        """
+        self._client.subscribe_topic(self._order.topic, lambda event: self._inbox.put(event[1]))
         try:
-            for _ in range(AHEAD * sum(self._client.nthreads().values())):
-                submit()
-            while pending:
-                told = inbox.get()
-                if isinstance(told, Future):
-                    records = _result(told)
-                    del pending[told.key]
-                    submit()
-                else:
-                    records = [pickle.loads(told)]
-                for record in records:
-                    if (record.block, record.number) not in seen:
-                        seen.add((record.block, record.number))
-                        yield record
-        except BaseException as error:
-            _halt(halt, pending, _PATIENCE_SECONDS if isinstance(error, Exception) else 0.0)
+            self._submit()
+            while self._sent:
+                self._look()
+                try:
+                    told = self._inbox.get(timeout=_LOOK_SECONDS)
+                except Empty:
+                    continue
+                yield from self._ended(told) if isinstance(told, Future) else self._told(*pickle.loads(told))
+                self._submit()
+        except _LostSchedulerError:
             raise
-        finally:
-            self._client.unsubscribe_topic(topic)
+        except BaseException as error:
+            self._give_up(_PATIENCE_SECONDS if isinstance(error, Exception) else 0.0)
+            raise
+        with suppress(OSError, RuntimeError):
+            self._client.unsubscribe_topic(self._order.topic)
 
+    def left(self) -> Iterator[BlockJob]:
+        """Return the jobs that are not done."""
+        return chain([item.rest for item in self._sent.values()], self._jobs)
 
-def _result(future: Future) -> list[ChunkRecord]:
-    try:
-        records: list[ChunkRecord] = future.result()
-    except KilledWorker as error:
-        raise SegflowError(
-            f"a worker died again and again: {error}",
-            "workers that live; the system ends those that take too much memory",
-            "lower compute.workers or tiling.batch, set compute.memory; the same command goes on from here",
-        ) from error
-    return records
+    def _submit(self) -> None:
+        """Keep the window full."""
+        while len(self._sent) < self._window and (job := next(self._jobs, None)) is not None:
+            self._send(job)
 
+    def _send(self, job: BlockJob) -> None:
+        key = f"segflow-{uuid4().hex}"
+        future = self._client.submit(work, self._order, job, key=key, pure=False, resources=self._resources)
+        self._sent[key] = _Sent(job, future, job.first_chunk)
+        future.add_done_callback(self._inbox.put)
 
-def _halt(flag: Path, pending: dict[str, Future], seconds: float) -> None:
-    """Have the workers stop at their next chunk, so that none writes into a scene that is given up."""
-    with suppress(OSError):
-        flag.touch()
-    if seconds:
-        with suppress(TimeoutError):
-            wait(list(pending.values()), timeout=seconds)
-    with suppress(OSError):
-        flag.unlink()
+    def _told(self, key: str, record: ChunkRecord) -> Iterator[ChunkRecord]:
+        """Yield a record that is new; a block that another worker runs once more tells its chunks once more."""
+        item = self._sent.get(key)
+        if item is not None and record.number == item.next:
+            item.next += 1
+            yield record
 
+    def _ended(self, future: Future) -> Iterator[ChunkRecord]:
+        """Yield what a block that has ended has not told yet, and forget the block."""
+        item = self._sent.get(future.key)
+        if item is None:
+            return
+        if future.status == "cancelled" or self._client.status != "running":
+            raise _LostSchedulerError
+        if future.status == "error":
+            self._failed(item, future)
+            return
+        if item.next < item.job.stop_chunk:
+            for record in future.result():
+                yield from self._told(future.key, record)
+        del self._sent[future.key]
 
-def _work(workshop: Workshop, job: BlockJob, topic: str, halt: Path) -> list[ChunkRecord]:
-    """Run a block on a worker; each chunk is told as soon as it is stored."""
-    records: list[ChunkRecord] = []
-    if halt.exists():
-        return records
-    worker: Any = get_worker()
-    plan, scene = _scene(workshop.plan, workshop.plan.stat().st_mtime_ns)
-    forward = _forward(_MODELS.dump_json(plan.model), plan.forward, plan.probe)
-    for record in run_block(workshop, plan, job, scene, forward):
-        worker.log_event(topic, pickle.dumps(record))
-        records.append(record)
-        if halt.exists():
-            break
-    return records
+    def _failed(self, item: _Sent, future: Future) -> None:
+        """Raise what a worker raised. A block whose workers died is tried again for as long as it gets on."""
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            if item.next > item.job.first_chunk:
+                del self._sent[future.key]
+                self._send(item.rest)
+                return
+            raise SegflowError(
+                f"a worker died again and again: {error}",
+                "workers that live; the system ends those that take too much memory",
+                "lower compute.workers or tiling.batch, set compute.memory; the same command goes on from here",
+            ) from error
+        if isinstance(error, ImportError):
+            raise ClusterError(
+                f"a worker cannot import what it needs: {error}",
+                "the same environment on workers as here, segflow included",
+                "install segflow and the recipe's extras where workers start",
+            ) from error
+        raise error
 
+    def _look(self) -> None:
+        """Count the workers now and then: the window grows with them, and a run without any ends.
 
-@lru_cache(maxsize=1)
-def _scene(path: Path, _written: int) -> tuple[ScenePlan, OpenScene]:
-    """Open a scene once a worker, and keep it for all its blocks; the next scene takes its place."""
-    plan = read_plan(path)
-    reference = None if plan.reference is None else open_source(plan.reference.spec)
-    return plan, OpenScene(open_source(plan.spec), reference)
+        Raises:
+            _LostSchedulerError: there is no scheduler to ask.
+            ClusterError: there has been no worker for too long.
+        """
+        if monotonic() - self._looked < _LOOK_SECONDS:
+            return
+        try:
+            if self._client.status != "running":
+                raise _LostSchedulerError
+            workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        except (OSError, RuntimeError, KeyError) as error:
+            raise _LostSchedulerError from error
+        fit = sum(not self._fleet.gpu or item.get("resources", {}).get("GPU", 0) >= 1 for item in workers)
+        self._looked = monotonic()
+        self._window = AHEAD * max(1, fit, self._fleet.most)
+        if fit:
+            self._seen = self._looked
+        elif self._looked - self._seen > self._fleet.wait_seconds:
+            offered = f", of {len(workers)} none with a GPU" if workers else ""
+            raise ClusterError(
+                f"{self._fleet.name} has had no worker for {self._fleet.wait_seconds:.0f} s{offered}",
+                "at least one worker" + (" that offers Dask's resource GPU" if self._fleet.gpu else ""),
+                ("start workers with --resources GPU=1" if self._fleet.gpu else "start workers")
+                + ", or raise compute.wait_seconds where a queue starts them; the same command goes on from here",
+            )
 
+    def _give_up(self, seconds: float) -> None:
+        """Have the workers stop at their next chunk, and wait for that, so that none writes into a given up scene."""
+        with suppress(Exception):
+            self._client.unsubscribe_topic(self._order.topic)
+            self._client.cancel([item.future for item in self._sent.values()], force=True)
+            end = monotonic() + seconds
+            while monotonic() < end and self._busy():
+                sleep(0.05)
 
-@lru_cache(maxsize=1)
-def _forward(plain: bytes, settings: ForwardSettings, expected: str) -> Forward:
-    """Load the network once a worker; one whose bits differ from the plan's is refused, not averaged in."""
-    model = _MODELS.validate_json(plain)
-    forward = load_forward(model, settings)
-    found = probe(forward, model.card, settings.patch)
-    if found != expected:
-        raise ModelError(
-            f"this worker's network gives other bits than the driver's ({found[:12]} against {expected[:12]})",
-            "the same backend version, instruction set and weights on all machines",
-            "give all workers the same environment and kind of processor",
-        )
-    return forward
+    def _busy(self) -> bool:
+        told: dict[str, Any] = self._client.run(busy, self._order.topic, on_error="ignore")
+        return any(told.values())

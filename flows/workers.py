@@ -1,11 +1,12 @@
-"""Who works off the blocks of a run: this process, or workers of its own."""
+"""Who works off the blocks of a run: this process, or the workers of a Dask cluster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from functools import cache
+from itertools import chain
 
+from pipelines.engine import Engine
 from pipelines.events import Listener
 from pipelines.journal import ChunkRecord
 from pipelines.plan import ScenePlan
@@ -18,20 +19,49 @@ from segflow.recipe import Recipe
 def with_workers(
     recipe: Recipe, selection: Selection, *, force: bool, listener: Listener, stages: Stages | None = None
 ) -> Outcome:
-    """Run a recipe in this process, or on a Dask cluster of `compute.workers` on this machine."""
+    """Run a recipe in this process, or on the cluster that it names.
+
+    Raises:
+        SegflowError: as in `pipelines.run`; ClusterError where there is no such cluster.
+    """
     stages = stages or Stages()
-    if recipe.compute.workers == 1:
+    compute = recipe.compute
+    if compute.workers == 1 and not compute.remote:
         return run(recipe, selection, force=force, listener=listener, stages=stages)
+    if isinstance(compute.cluster, dict):
+        from flows.cluster import cluster_class
+
+        cluster_class(compute.cluster)  # refused before anything is planned
     with ExitStack() as stack:
+        return run(
+            recipe,
+            selection,
+            force=force,
+            listener=listener,
+            executor=lambda engine: _Later(recipe, engine, stack),
+            stages=stages,
+        )
 
-        @cache
-        def workers() -> Executor:
-            from flows.dask_executor import cluster
 
-            return stack.enter_context(cluster(recipe.compute.workers))
+class _Later:
+    """An executor that is made when the first scene needs it."""
 
-        def later(workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
-            """Start the workers when the first scene needs them."""
-            return workers()(workshop, plan, jobs) if jobs else iter(())
+    def __init__(self, recipe: Recipe, engine: Engine, stack: ExitStack) -> None:
+        self._recipe = recipe
+        self._gpu = engine.settings.device != "cpu"
+        self._stack = stack
+        self._made: Executor | None = None
 
-        return run(recipe, selection, force=force, listener=listener, executor=lambda _: later, stages=stages)
+    def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Iterable[BlockJob]) -> Iterator[ChunkRecord]:
+        """Run the jobs, if there are any."""
+        waiting = iter(jobs)
+        first = next(waiting, None)
+        if first is None:
+            return
+        if self._made is None:
+            from flows.cluster import fleet
+            from flows.dask_executor import connected
+
+            found = self._stack.enter_context(fleet(self._recipe.compute, self._gpu))
+            self._made = self._stack.enter_context(connected(found))
+        yield from self._made(workshop, plan, chain([first], waiting))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -21,6 +19,7 @@ from segflow.io.opening import open_source
 from segflow.io.source import Source
 from segflow.io.staging import DamagedStagingError, Staging
 from segflow.io.stamp import require_unchanged
+from segflow.memory import peak_rss_bytes
 from segflow.metrics import Counts, count_confusion
 from segflow.sweep import Sealed, sweep
 from tiling import Box
@@ -41,7 +40,7 @@ class BlockJob:
 class Executor(Protocol):
     """Who works off the blocks."""
 
-    def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
+    def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Iterable[BlockJob]) -> Iterator[ChunkRecord]:
         """Run the jobs in any order and yield each chunk once it is stored."""
 
 
@@ -51,7 +50,7 @@ class InProcess:
 
     forward: Forward
 
-    def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Sequence[BlockJob]) -> Iterator[ChunkRecord]:
+    def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Iterable[BlockJob]) -> Iterator[ChunkRecord]:
         """Run the jobs in order."""
         staging = Staging(workshop.staging, plan.region)
         with open_scene(plan) as scene:
@@ -258,9 +257,3 @@ def inside(reference: ReferencePlan, box: Box) -> NDArray[np.bool_]:
     if held is not None:
         scored[held.within(box)] = True
     return scored
-
-
-def peak_rss_bytes() -> int:
-    """Return the largest resident memory that this process has had."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

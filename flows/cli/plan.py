@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from flows.cli.recipe import recipe_of
@@ -55,6 +56,7 @@ def _row(plan: ScenePlan, seconds_a_patch: float) -> dict[str, Any]:
         "precision": plan.forward.precision,
         "batch": plan.forward.batch,
         "memory_bytes": plan.demand.total_bytes * plan.workers,
+        "memory": {"total_bytes": plan.demand.total_bytes, **asdict(plan.demand)},
         "disk_bytes": disk_bytes(layout, layers),
         "seconds": round(layout.forwards * seconds_a_patch, 1),
         "fingerprint": plan.fingerprint,

@@ -41,6 +41,7 @@ class Staging:
     def __init__(self, place: Place | Path, region: Box) -> None:
         self._place = place_of(place) if isinstance(place, Path) else place
         self._region = region
+        self._unreadable: tuple[type[Exception], ...] = (*self._place.failures, RuntimeError, ValueError)
         names = self._place.arrays()
         self._arrays = {name: zarr.open_array(self._place.store(name), mode="r+") for name in names}
         stores = {name: _Whole(self._place.store(name, read_only=True)) for name in names}
@@ -152,7 +153,7 @@ class Staging:
         at = box.within(self._region)
         try:
             return np.asarray(self._stored[layer][at])
-        except (*self._place.failures, RuntimeError, ValueError) as error:
+        except self._unreadable as error:
             raise DamagedStagingError(
                 f"a staged chunk in {self._place} is damaged: {first_line(error)}",
                 "the bytes that were stored",
@@ -160,7 +161,7 @@ class Staging:
             ) from error
 
 
-class _Whole(WrapperStore[Store]):
+class _Whole(WrapperStore[Store]):  # type: ignore[misc]
     """A store in which a chunk that is not there is an error: Zarr would take it for zeros."""
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
