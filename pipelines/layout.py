@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import ceil
 from typing import Literal
 
 from segflow.errors import PlanError
 from segflow.memory import shown
-from tiling import Box, Demand, Lattice, Layout, cut, rows_of
+from tiling import Box, Demand, Lattice, Layout, cut, rows_of, share
 
 
 def layout_of(
@@ -25,8 +25,9 @@ def layout_of(
     """Cut the output into blocks.
 
     The sweep goes along the longest axis, unless the file's storage demands another (`sweep_axis`). `auto` gives every
-    worker one run of it, and cuts across only as often as memory demands. A number cuts on every axis. `sharing` of the
-    workers share the allowed bytes.
+    worker one run of it, and cuts across only as often as memory demands: into as few parts as will do, the longest
+    axis first. A number cuts on every axis. All cuts lie where a patch starts, so that as few patches as can be are
+    run in two blocks. `sharing` of the workers share the allowed bytes, with the process that drives them.
 
     Raises:
         PlanError: even the smallest block would not fit in memory.
@@ -36,17 +37,13 @@ def layout_of(
     steps = [_step_out(lattice, shape, axis) for axis in range(len(shape))]
     rows = rows_of(steps[sweep])
     units = [rows if axis == sweep else max(1, round(steps[axis])) for axis in range(len(shape))]
-    for pieces in _pieces(wanted, region, units, sweep):
-        lengths = list(pieces)
-        if wanted == "auto":
-            lengths[sweep] = ceil(region.shape[sweep] / workers) if workers > 1 else None
-        block = tuple(cut(n, length, unit) for n, length, unit in zip(region.shape, lengths, units, strict=True))
+    for block in _blocks(wanted, region, units, sweep, workers):
         layout = Layout(lattice, shape, region, sweep, block, rows)
         need = demand_of(layout)
-        if need.total_bytes * sharing <= allowed_bytes:
+        if need.run_bytes(sharing) <= allowed_bytes:
             return layout
     raise PlanError(
-        f"the run needs {shown(need.total_bytes * sharing)}: {_parts(need)}"
+        f"the run needs {shown(need.run_bytes(sharing))}: {_parts(need)}"
         + (f", on each of {sharing} workers" if sharing > 1 else ""),
         f"at most {shown(allowed_bytes)}",
         "lower tiling.patch, tiling.batch or compute.workers, set tiling.accumulator: int16, "
@@ -55,26 +52,26 @@ def layout_of(
     )
 
 
-def _pieces(
-    wanted: int | Literal["auto", "whole"], region: Box, units: list[int], sweep: int
-) -> list[tuple[int | None, ...]]:
-    """Return the cuts to try, largest first: None is a whole axis."""
-    if wanted == "whole":
-        return [(None,) * region.ndim]
+def _blocks(
+    wanted: int | Literal["auto", "whole"], region: Box, units: list[int], sweep: int, workers: int
+) -> Iterator[tuple[int, ...]]:
+    """Yield the blocks to try, largest first."""
     if wanted != "auto":
-        return [(wanted,) * region.ndim]
-    tries: list[tuple[int | None, ...]] = []
-    lengths: list[int | None] = [None] * region.ndim
+        length = None if wanted == "whole" else wanted
+        yield tuple(cut(n, length, unit) for n, unit in zip(region.shape, units, strict=True))
+        return
+    most = [ceil(n / unit) for n, unit in zip(region.shape, units, strict=True)]
+    parts = [1] * region.ndim
+    parts[sweep] = min(workers, most[sweep])
     while True:
-        tries.append(tuple(lengths))
-        sizes = [
-            0 if axis == sweep else length or n
-            for axis, (length, n) in enumerate(zip(lengths, region.shape, strict=True))
-        ]
-        longest = max(range(region.ndim), key=lambda axis: sizes[axis] / units[axis])
-        if longest == sweep or sizes[longest] <= units[longest]:
-            return tries
-        lengths[longest] = max(units[longest], ceil(sizes[longest] / 2))
+        block = tuple(share(n, k, unit) for n, k, unit in zip(region.shape, parts, units, strict=True))
+        yield block
+        across = [axis for axis in range(region.ndim) if axis != sweep and block[axis] > units[axis]]
+        if not across:
+            return
+        axis = max(across, key=lambda axis: block[axis] / units[axis])
+        while share(region.shape[axis], parts[axis], units[axis]) == block[axis]:
+            parts[axis] += 1
 
 
 def _step_out(lattice: Lattice, shape: tuple[int, ...], axis: int) -> float:
@@ -87,9 +84,10 @@ def _step_out(lattice: Lattice, shape: tuple[int, ...], axis: int) -> float:
 def _parts(need: Demand) -> str:
     named = {
         "process": need.base_bytes,
-        "input": need.input_band_bytes,
+        "input": need.storage_bytes + need.input_band_bytes,
         "accumulator": need.accumulator_bytes,
         "labels": need.sealed_bytes,
-        "patches in flight": need.in_flight_bytes,
+        "patches in flight": need.in_flight_bytes + need.weights_bytes,
+        "publishing": need.finish_bytes,
     }
     return ", ".join(f"{name} {shown(size)}" for name, size in named.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipelines.demand import demand_of
 from pipelines.engine import Engine
 from pipelines.layout import layout_of
 from pipelines.plan import ReferencePlan, ScenePlan
@@ -23,7 +24,7 @@ from segflow.normalise import AS_IT_IS, standardiser_of
 from segflow.patches import lattice_of, model_shape, patch_of
 from segflow.recipe import Recipe
 from segflow.sweep import Task, head_of
-from tiling import Box, Demand, Layout, Network, demand, scale_of
+from tiling import Box, Layout, scale_of
 
 _LONGEST_NAME = 200
 
@@ -82,6 +83,7 @@ def plan_scene(
         InputError, RecipeError, PlanError: it cannot be run as asked for.
     """
     card = engine.model.card
+    recipe = recipe.model_copy(update={"tiling": engine.tiling})
     spec = spec_of(recipe, item.scene, card, None if scratch is None else str(scratch))
     source = open_source(spec)
     try:
@@ -115,12 +117,13 @@ def plan_scene(
             forward=engine.settings,
             facts=dict(engine.facts),
             probe=engine.probe,
-            demand=_demand(layout, source, engine, recipe),
+            demand=demand_of(layout, source, engine, recipe),
             workers=recipe.compute.most_workers,
             reference=reference,
             preview=region != Box.whole(source.grid.shape),
             notices=(*source.notices, *notices, *_part_of(region, source), *engine.notices),
             why=engine.why,
+            auto=engine.auto,
             stamps=(*stamps, *(() if reference is None else reference.stamps)),
         )
     finally:
@@ -206,17 +209,10 @@ def _layout(recipe: Recipe, source: Source, engine: Engine, region: Box, seen: P
         recipe.tiling.block,
         recipe.compute.most_workers,
         recipe.compute.workers_here,
-        lambda layout: _demand(replace(layout, frame=frame), source, engine, recipe),
+        lambda layout: demand_of(replace(layout, frame=frame), source, engine, recipe),
         allowance(recipe.compute.memory, engine.base_bytes),
     )
     return replace(layout, frame=frame)
-
-
-def _demand(layout: Layout, source: Source, engine: Engine, recipe: Recipe) -> Demand:
-    card = engine.model.card
-    network = Network(len(card.channels), card.output_channels, 0, engine.settings.batch, engine.base_bytes)
-    layers = 2 if recipe.outputs.confidence else 1
-    return demand(layout, network, source.dtype.itemsize, recipe.tiling.accumulator, layers)
 
 
 def _reference(

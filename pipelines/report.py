@@ -10,9 +10,10 @@ from pathlib import Path
 
 from pipelines.journal import Totals
 from pipelines.plan import ScenePlan
-from pipelines.predict import Workshop, peak_rss_bytes
+from pipelines.predict import Workshop
 from pipelines.preview import previews
 from segflow.backends import available
+from segflow.memory import peak_rss_bytes
 from segflow.metrics import scores
 from segflow.report import FileFacts, ModelFacts, RunFacts, SceneReport, scene_report, write_scene_report
 

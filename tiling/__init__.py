@@ -2,9 +2,9 @@
 
 from tiling.axismap import AxisMap, Filter, PlacedMap
 from tiling.blend import Accumulator, NumpyBand, Store, scale_of
-from tiling.block import Frame, Layout, cut, rows_of
+from tiling.block import Frame, Layout, cut, rows_of, share
 from tiling.box import Box
-from tiling.budget import Demand, Network, demand, disk_bytes
+from tiling.budget import Demand, Disk, Network, Surroundings, demand, disk, disk_bytes, strip_rows
 from tiling.decide import Decision, argmax, over, to_byte, write_regions
 from tiling.lattice import Axis, Lattice, Rule, axis_of, step_of
 from tiling.weights import WeightCache, patch_weight
@@ -18,6 +18,7 @@ __all__ = [
     "Box",
     "Decision",
     "Demand",
+    "Disk",
     "Filter",
     "Frame",
     "Lattice",
@@ -28,17 +29,21 @@ __all__ = [
     "Profile",
     "Rule",
     "Store",
+    "Surroundings",
     "WeightCache",
     "argmax",
     "axis_of",
     "cut",
     "demand",
+    "disk",
     "disk_bytes",
     "over",
     "patch_weight",
     "rows_of",
     "scale_of",
+    "share",
     "step_of",
+    "strip_rows",
     "to_byte",
     "window",
     "write_regions",

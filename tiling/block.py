@@ -89,6 +89,11 @@ class Layout:
         """Yield the blocks' coordinates."""
         return product(*map(range, self.counts))
 
+    def spans(self, axis: int) -> Iterator[tuple[int, int]]:
+        """Yield the first output cell of each block along one axis, and the one behind its last."""
+        start, stop, length = self.region.start[axis], self.region.stop[axis], self.block[axis]
+        return ((low, min(low + length, stop)) for low in range(start, stop, length))
+
     def box(self, block: Sequence[int]) -> Box:
         """Return the output cells of a block."""
         start = tuple(a + k * b for a, k, b in zip(self.region.start, block, self.block, strict=True))
@@ -123,11 +128,10 @@ class Layout:
     @property
     def forwards(self) -> int:
         """Patches that are run, counting one that two blocks need twice, and blank ones."""
-        per_axis = [
-            sum(len(self.patches((0,) * axis + (k,) + (0,) * (self.lattice.ndim - axis - 1))[axis]) for k in range(n))
-            for axis, n in enumerate(self.counts)
-        ]
-        return prod(per_axis)
+        return prod(
+            sum(len(axis.touching(*axis_map.support(*span))) for span in self.spans(number))
+            for number, (axis, axis_map) in enumerate(zip(self.lattice.axes, self.maps, strict=True))
+        )
 
     @property
     def forwards_minimum(self) -> int:
@@ -145,6 +149,17 @@ def rows_of(step: float, least: int = 64) -> int:
     """Return the rows of a chunk: a multiple of the step (in output cells), at least `least`."""
     unit = max(1, round(step))
     return unit * ceil(least / unit)
+
+
+def share(length: int, parts: int, unit: int) -> int:
+    """Return a block's extent on one axis: the least multiple of `unit` of which at most `parts` hold all.
+
+    Args:
+        length: cells of the region on this axis.
+        parts: how many blocks are wanted; there are fewer where there are not so many units.
+        unit: what cuts are multiples of: the step between patches, or the rows of a chunk.
+    """
+    return ceil(ceil(length / unit) / parts) * unit
 
 
 def cut(length: int, wanted: int | None, unit: int) -> int:

@@ -1,12 +1,16 @@
-"""Bytes that a layout will need, by part: a pure function, checked against the real peak in a test."""
+"""Bytes that a layout will need, by part: a pure function, checked against the real peak in tests that measure it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from math import prod
+from dataclasses import dataclass
+from math import log2, prod
 
 from tiling.blend import Store
 from tiling.block import Layout
+from tiling.lattice import Lattice
+from tiling.weights import _CACHE_BYTES
+
+_STRIP_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,7 @@ class Network:
     Attributes:
         inputs: channels in.
         outputs: channels out.
-        activation_bytes: memory of one pass, without its input and output.
+        activation_bytes: memory that one patch takes while it is run, with its input and output; measured.
         in_flight: patches on the device at once.
         base_bytes: what a process holds before the first pass: libraries, weights.
     """
@@ -29,23 +33,76 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What reading, storing and publishing take, whatever the layout.
+
+    Attributes:
+        storage_bytes: caches of the libraries that read and store; held all the time.
+        finish_bytes: what making files and report takes once the sweep is over.
+    """
+
+    storage_bytes: int = 0
+    finish_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Demand:
-    """Projected peak of one worker, in bytes."""
+    """Projected peak of one process that sweeps the largest block and then publishes, in bytes.
+
+    Attributes:
+        base_bytes: libraries and weights.
+        storage_bytes: caches of the libraries that read and store.
+        input_band_bytes: two lattice rows of input, one of them being read.
+        accumulator_bytes: the sums.
+        weights_bytes: weights of patches that are kept.
+        sealed_bytes: labels on their way to a chunk, and what making them takes.
+        in_flight_bytes: patches that the network works on.
+        finish_bytes: what publishing takes, when all between the first two and this is free again.
+    """
 
     base_bytes: int
+    storage_bytes: int
     input_band_bytes: int
     accumulator_bytes: int
+    weights_bytes: int
     sealed_bytes: int
     in_flight_bytes: int
+    finish_bytes: int
+
+    @property
+    def sweep_bytes(self) -> int:
+        """What a process that sweeps needs: a worker."""
+        return self.base_bytes + self.storage_bytes + self._swept
 
     @property
     def total_bytes(self) -> int:
-        """All parts together."""
-        return sum(getattr(self, field.name) for field in fields(self))
+        """What a process that sweeps, then publishes, needs."""
+        return self.base_bytes + self.storage_bytes + max(self._swept, self.finish_bytes)
+
+    @property
+    def driver_bytes(self) -> int:
+        """What a process needs that leaves the sweep to workers, and publishes."""
+        return self.base_bytes + self.storage_bytes + self.finish_bytes
+
+    @property
+    def _swept(self) -> int:
+        parts = (self.input_band_bytes, self.accumulator_bytes, self.weights_bytes, self.sealed_bytes)
+        return sum(parts) + self.in_flight_bytes
+
+    def run_bytes(self, workers: int) -> int:
+        """Return what a run needs in all: one process does everything, or a driver leaves the sweep to workers."""
+        return self.total_bytes if workers == 1 else workers * self.sweep_bytes + self.driver_bytes
 
 
-def demand(layout: Layout, network: Network, itemsize: int, store: Store = "int32", layers: int = 1) -> Demand:
-    """Project the peak memory of one worker that sweeps the layout's largest block.
+def demand(
+    layout: Layout,
+    network: Network,
+    itemsize: int,
+    store: Store = "int32",
+    layers: int = 1,
+    surroundings: Surroundings = Surroundings(),  # noqa: B008
+) -> Demand:
+    """Project the peak memory of one process that sweeps the layout's largest block.
 
     Args:
         layout: blocks and patches.
@@ -53,36 +110,92 @@ def demand(layout: Layout, network: Network, itemsize: int, store: Store = "int3
         itemsize: bytes of an input value.
         store: type of the sums.
         layers: uint8 outputs a cell (labels, and confidence).
+        surroundings: what formats and report take.
     """
     sweep, patch = layout.sweep, layout.lattice.patch
     cells, covered = _largest(layout)
-    cross = prod(cells) // cells[sweep]
     rows, depth = min(covered[sweep], patch[sweep]), min(cells[sweep], patch[sweep] + layout.maps[sweep].lag)
     starts = layout.lattice.axes[sweep].starts
-    step = starts[1] if len(starts) > 1 else 0
+    step = min(rows, starts[1]) if len(starts) > 1 else 0
+    cross = prod(cells) // cells[sweep]
     input_cross = prod(covered) // covered[sweep]
-    input_cell = network.inputs * (4 if layout.resampled else itemsize) + 1
     sums_cell = network.outputs * (4 if store == "int32" else 2)
-    out_cross = prod(n for axis, n in enumerate(layout.block) if axis != sweep)
+    patch_cells = prod(patch)
     return Demand(
         base_bytes=network.base_bytes,
-        input_band_bytes=2 * (rows + step) * input_cross * input_cell,
+        storage_bytes=surroundings.storage_bytes,
+        input_band_bytes=_input_bytes(layout, network.inputs, itemsize, rows, step, input_cross),
         accumulator_bytes=depth * cross * sums_cell,
-        sealed_bytes=layout.rows * out_cross * (16 + 3 * layers + (4 * network.outputs if layout.resampled else 0))
-        + min(step, depth) * cross * sums_cell,
-        in_flight_bytes=network.in_flight
-        * (network.activation_bytes + 4 * prod(patch) * (3 * network.inputs + 3 * network.outputs)),
+        weights_bytes=_weights_bytes(layout.lattice),
+        sealed_bytes=_sealed_bytes(layout, network.outputs, cells, depth, layers),
+        in_flight_bytes=network.in_flight * network.activation_bytes
+        + 4 * patch_cells * (2 * network.inputs + network.outputs + 3),
+        finish_bytes=surroundings.finish_bytes,
     )
+
+
+def strip_rows(layout: Layout, outputs: int) -> int:
+    """Return how many rows of a block are turned into labels at once, so that it takes no more than 64 MiB, or one row.
+
+    Args:
+        layout: blocks and patches.
+        outputs: channels of the network.
+    """
+    cells, _ = _largest(layout)
+    return max(1, _STRIP_BYTES // _decided_bytes(layout, outputs, cells))
+
+
+def _decided_bytes(layout: Layout, outputs: int, cells: tuple[int, ...]) -> int:
+    """Return what turning one row of sums into labels takes: labels, confidence and its bytes; floats if resampled."""
+    sweep = layout.sweep
+    out_cross = _across(layout.block, sweep)
+    if not layout.resampled:
+        return 24 * out_cross
+    wider = prod(max(a, b) for axis, (a, b) in enumerate(zip(layout.block, cells, strict=True)) if axis != sweep)
+    return 24 * out_cross + 3 * 4 * outputs * wider
+
+
+def _sealed_bytes(layout: Layout, outputs: int, cells: tuple[int, ...], depth: int, layers: int) -> int:
+    """Labels and masks of the band, a chunk being put together and stored, and a strip being decided."""
+    sweep = layout.sweep
+    out_cross = _across(layout.block, sweep)
+    share = layout.shape[sweep] / layout.lattice.shape[sweep]
+    band = min(layout.block[sweep], round(depth * share))
+    strip = min(strip_rows(layout, outputs), band) + (layout.maps[sweep].lag if layout.resampled else 0)
+    waiting = (layout.rows + band) * out_cross * (2 + layers)
+    masks = (2 * band + layout.rows) * out_cross
+    chunk = layout.rows * out_cross * (6 + 4 * layers)
+    return waiting + masks + chunk + strip * _decided_bytes(layout, outputs, cells)
+
+
+def _input_bytes(layout: Layout, inputs: int, itemsize: int, rows: int, step: int, cross: int) -> int:
+    """Two lattice rows and what is read anew; or the first row, with what reading it takes besides, if that is more."""
+    cell = inputs * (4 if layout.resampled else itemsize) + 1
+    work = inputs * itemsize + 3
+    if layout.resampled:
+        shares = (n / m for n, m in zip(layout.shape, layout.lattice.shape, strict=True))
+        work = round((inputs * (itemsize + 4) + 3) * max(1.0, prod(shares))) + 3 * 4 * inputs
+    return cross * max((2 * rows + step) * cell + step * work, rows * (cell + work))
+
+
+def _weights_bytes(lattice: Lattice) -> int:
+    """The weights that `WeightCache` keeps, and one that is being made."""
+    size = 4 * prod(lattice.patch)
+    shapes = prod(min(len(axis.starts), 2 * axis.most - 1) for axis in lattice.axes)
+    return (min(shapes, max(1, _CACHE_BYTES // size)) + 1) * size
+
+
+def _across(lengths: tuple[int, ...], sweep: int) -> int:
+    return prod(n for axis, n in enumerate(lengths) if axis != sweep)
 
 
 def _largest(layout: Layout) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return, for each axis, the most model cells of a block, and the most cells of the scene in a block's patches."""
     cells, covered = [], []
-    for axis, (lattice_axis, count) in enumerate(zip(layout.lattice.axes, layout.counts, strict=True)):
+    for axis, (lattice_axis, axis_map) in enumerate(zip(layout.lattice.axes, layout.maps, strict=True)):
         own, read = 0, 0
-        for k in range(count):
-            box = layout.model_box(layout.box(tuple(k if other == axis else 0 for other in range(len(layout.shape)))))
-            low, high = box.start[axis], box.stop[axis]
+        for start, stop in layout.spans(axis):
+            low, high = axis_map.support(start, stop)
             indices = lattice_axis.touching(low, high)
             end = min(lattice_axis.starts[indices[-1]] + lattice_axis.patch, lattice_axis.size)
             own, read = max(own, high - low), max(read, end - lattice_axis.starts[indices[0]])
@@ -91,6 +204,41 @@ def _largest(layout: Layout) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(cells), tuple(covered)
 
 
-def disk_bytes(layout: Layout, layers: int = 1) -> int:
-    """Return the temporary disk at most: staging (one byte a cell and layer), the raw copy and the finished file."""
-    return 3 * layers * prod(layout.region.shape)
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """Projected disk, in bytes.
+
+    Attributes:
+        temporary_bytes: what is there for a while: the staging store, and the copy from which a file is made.
+        output_bytes: the finished files.
+    """
+
+    temporary_bytes: int
+    output_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """What must be free when the work begins."""
+        return self.temporary_bytes + self.output_bytes
+
+
+def disk(layout: Layout, classes: int, confidence: bool = False) -> Disk:
+    """Project the disk that a scene takes at most.
+
+    Labels are packed: they take no more than the logarithm of the number of classes, and a tenth for packing, even
+    where each cell's is drawn by lot; real label maps take a fraction of it. A map with overviews takes a third more.
+
+    Args:
+        layout: blocks and patches.
+        classes: labels that can occur, without the one for no data.
+        confidence: whether the confidence map is made.
+    """
+    cells = layout.region.size
+    labels = cells * 1.1 * min(2.0, log2(classes + 1) / 8)
+    layers = [labels, 1.0 * cells] if confidence else [labels]
+    return Disk(round(sum(layers) + max(layers)), round(sum(layers) * 4 / 3))
+
+
+def disk_bytes(layout: Layout, classes: int, confidence: bool = False) -> int:
+    """Return `Disk.total_bytes` of `disk`."""
+    return disk(layout, classes, confidence).total_bytes

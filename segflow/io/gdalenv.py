@@ -89,7 +89,12 @@ def limit_cache(row_bytes: int = 0) -> None:
             to 512 MiB, and does not shrink again.
     """
     global _granted
-    wanted = min(_LARGEST_CACHE_BYTES, max(CACHE_BYTES, row_bytes * 5 // 4))
+    wanted = cache_bytes_of(row_bytes)
     if wanted > _granted and "GDAL_CACHEMAX" not in os.environ:
         set_gdal_config("GDAL_CACHEMAX", wanted)
         _granted = wanted
+
+
+def cache_bytes_of(row_bytes: int) -> int:
+    """Return the size of GDAL's block cache for a file. See `limit_cache`."""
+    return min(_LARGEST_CACHE_BYTES, max(CACHE_BYTES, row_bytes * 5 // 4))

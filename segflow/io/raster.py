@@ -56,7 +56,7 @@ class RasterSource:
         except BaseException:
             self._file.close()
             raise
-        limit_cache(self.unit_shape[0] * self._grid.shape[1] * len(self._bands) * self._dtype.itemsize)
+        limit_cache(self.storage_row_bytes)
         self._collar: Runs | None = None
         self.notices = notices_of(self._file, self._bands, spec)
 
@@ -95,6 +95,11 @@ class RasterSource:
         """Storage block (rows, columns): what the file decodes at once."""
         rows, columns = self._file.block_shapes[self._bands[0] - 1]
         return int(rows), int(columns)
+
+    @property
+    def storage_row_bytes(self) -> int:
+        """Bytes of a row of storage blocks, which neighbouring reads share."""
+        return self.unit_shape[0] * self._grid.shape[1] * len(self._bands) * self._dtype.itemsize
 
     @property
     def slab_axis(self) -> int:

@@ -1,0 +1,51 @@
+"""What a scene will need of memory and disk: the projection of `tiling`, with what formats, network and report take."""
+
+from __future__ import annotations
+
+from pipelines.engine import Engine
+from segflow.io.gdalenv import cache_bytes_of
+from segflow.io.raster import RasterSource
+from segflow.io.source import Source
+from segflow.recipe import Recipe
+from tiling import Demand, Layout, Network, Surroundings, demand
+
+_MIB = 1 << 20
+_STORAGE_BYTES = 40 * _MIB
+"""Measured: Zarr, SQLite and compressors at work."""
+_REPORT_BYTES = 70 * _MIB
+"""Measured: the page with its pictures."""
+_EXPORT_ROWS = 512
+_SLAB_BYTES = 8 * _MIB
+
+
+def demand_of(layout: Layout, source: Source, engine: Engine, recipe: Recipe) -> Demand:
+    """Project what one process needs that sweeps a scene and publishes it.
+
+    Args:
+        layout: blocks and patches.
+        source: the scene.
+        engine: the network, measured.
+        recipe: what runs on what.
+    """
+    card = engine.model.card
+    network = Network(
+        len(card.channels),
+        card.output_channels,
+        engine.activation_bytes,
+        engine.forward.in_flight,
+        engine.base_bytes,
+    )
+    layers = 2 if recipe.outputs.confidence else 1
+    return demand(
+        layout, network, source.dtype.itemsize, recipe.tiling.accumulator, layers, _surroundings(layout, source)
+    )
+
+
+def _surroundings(layout: Layout, source: Source) -> Surroundings:
+    """What libraries hold: GDAL's cache while a raster is read and written; bands of rows, or slabs, when published."""
+    if isinstance(source, RasterSource):
+        cache = cache_bytes_of(source.storage_row_bytes)
+        pixels = source.grid.shape[0] * source.grid.shape[1] * source.channels * source.dtype.itemsize
+        band = 3 * _EXPORT_ROWS * layout.region.shape[1]
+        return Surroundings(_STORAGE_BYTES + min(cache, pixels), _REPORT_BYTES + band + cache // 2)
+    return Surroundings(_STORAGE_BYTES, _REPORT_BYTES + 6 * _SLAB_BYTES)
