@@ -14,7 +14,7 @@ from ctypes import CDLL
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -219,16 +219,20 @@ def pick(seconds: dict[Backend, float]) -> Backend:
 
 
 def _turns(forwards: dict[Backend, Forward], patch: NDArray[np.float32]) -> dict[Backend, float]:
-    """Return the shortest time of a patch by each backend, all taking turns until the time for trials is over."""
+    """Return the shortest processor time of a patch by each backend, all taking turns until the time is over.
+
+    A request has one thread, so that on a machine with nothing else to do it is the time that passes; on a busy one
+    it says the same.
+    """
     best: dict[Backend, float] = {}
     spent = 0.0
     for _ in range(_TURNS):
         for name, forward in forwards.items():
             if best and best.get(name, 0.0) > 3 * min(best.values()):
                 continue  # nothing would make up for that
-            began = perf_counter()
+            began = process_time()
             list(forward.stream([patch]))
-            took = perf_counter() - began
+            took = process_time() - began
             best[name] = min(took, best.get(name, took))
             spent += took
         if spent > _SECONDS:

@@ -20,7 +20,7 @@ from segflow.backends.network import Checked
 from segflow.backends.openvino_onnx import onnx_extensions
 from segflow.backends.ordered import Patch, in_order, mark_nonfinite
 from segflow.backends.settings import ForwardSettings
-from segflow.errors import ModelError
+from segflow.errors import ModelError, first_line
 from segflow.hardware import instruction_set, usable_cores
 
 
@@ -43,6 +43,9 @@ _FAILURES: tuple[type[Exception], ...] = (
     RuntimeError,
     *(getattr(import_module("openvino._pyopenvino"), name) for name in (*_NAMES, "OpValidationFailure")),
 )
+
+NETWORK = "network.xml"
+"""The graph of a calibrated network, in its folder; its weights lie beside it."""
 
 _CAPABILITIES = {"f32": "FP32", "f16": "FP16", "bf16": "BF16", "int8": "INT8"}
 
@@ -153,11 +156,14 @@ def _graph(checked: Checked, settings: ForwardSettings) -> Any:
             "patches to calibrate it with: a recipe's first scene, or an array",
             "run it by `segflow run` or `segflow.predict`, or set compute.precision: f32",
         )
-    from segflow.backends.quantise import network_file, read_calibration
-
-    folder = Path(settings.quantised)
-    read_calibration(folder)
-    return ov.Core().read_model(str(network_file(folder)))
+    try:
+        return ov.Core().read_model(str(Path(settings.quantised, NETWORK)))
+    except RuntimeError as error:
+        raise ModelError(
+            f"{settings.quantised} holds no calibrated network: {first_line(error)}",
+            "the folder that the driver has made",
+            "put outputs.folder where all workers see it, or set compute.precision: f32",
+        ) from error
 
 
 def convert(checked: Checked) -> Any:

@@ -20,8 +20,8 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import mkdtemp
-from time import perf_counter
+from tempfile import TemporaryDirectory
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from segflow.backends.calibration import PATCHES, Calibration, Samples
 from segflow.backends.network import Checked
-from segflow.backends.openvino_forward import OpenVinoForward, convert, ov
+from segflow.backends.openvino_forward import NETWORK, OpenVinoForward, convert, ov
 from segflow.backends.settings import ForwardSettings
 from segflow.cache import cache_folder, key_of
 from segflow.errors import ModelError, OutputError, first_line
@@ -37,7 +37,6 @@ from segflow.models.card import Card
 
 _LOG = logging.getLogger(__name__)
 _HELD_OUT = 5
-_NETWORK = "network.xml"
 _FACTS = "facts.json"
 
 
@@ -66,7 +65,7 @@ def calibrated(
         OutputError: no folder can be written.
     """
     if recorded is not None and (folder := _kept(recorded, home)) is not None:
-        return replace(settings, quantised=str(folder)), read_calibration(folder)
+        return replace(settings, quantised=str(folder)), _read(folder)
     found = samples()
     key = key_of(
         {
@@ -78,38 +77,40 @@ def calibrated(
         }
     )
     if (folder := _kept(key, home)) is not None:
-        return replace(settings, quantised=str(folder)), read_calibration(folder)
-    folder, made = _made(key, checked, card, settings, found)
-    _LOG.info("%s", made.words)
-    with suppress(OSError, RuntimeError):
-        folder = _placed(folder, cache_folder() / "int8" / key, keep=home is not None)
-    if home is not None:
-        try:
-            folder = _placed(folder, home / key)
-        except OSError as error:
-            raise OutputError(f"{home} cannot be written: {error}", "a folder with room", "free space") from error
+        return replace(settings, quantised=str(folder)), _read(folder)
+    with TemporaryDirectory(prefix="segflow-int8-") as scratch:
+        made = _make(Path(scratch), key, checked, card, settings, found)
+        _LOG.info("%s", made.words)
+        folder = _stored(Path(scratch), key, home)
     return replace(settings, quantised=str(folder)), made
 
 
-def read_calibration(folder: Path) -> Calibration:
-    """Return what is known of the network in a folder.
-
-    Raises:
-        ModelError: there is none.
-    """
+def _stored(made: Path, key: str, home: Path | None) -> Path:
+    """Put a network where it is looked for: in the user's cache, and where all workers see it."""
+    cached = cache_folder() / "int8" / key
     try:
-        return Calibration(**json.loads((folder / _FACTS).read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(
-            f"{folder} holds no calibrated network: {first_line(error)}",
-            "the folder that the driver has made",
-            "put outputs.folder where all workers see it, or set compute.precision: f32",
-        ) from error
+        _place(made, cached)
+    except (OSError, RuntimeError) as error:
+        if home is None:
+            raise _unwritable(cached, error) from error
+    if home is None:
+        return cached
+    try:
+        return _place(made, home / key)
+    except OSError as error:
+        raise _unwritable(home, error) from error
 
 
-def network_file(folder: Path) -> Path:
-    """Return the graph of a calibrated network; its weights lie beside it."""
-    return folder / _NETWORK
+def _unwritable(folder: Path, error: Exception) -> OutputError:
+    return OutputError(
+        f"{folder} cannot be written: {first_line(error)}",
+        "a folder for the network that was calibrated",
+        "free space, or set SEGFLOW_CACHE to another folder",
+    )
+
+
+def _read(folder: Path) -> Calibration:
+    return Calibration(**json.loads((folder / _FACTS).read_text()))
 
 
 def _kept(key: str, home: Path | None) -> Path | None:
@@ -119,27 +120,29 @@ def _kept(key: str, home: Path | None) -> Path | None:
     with suppress(OSError, RuntimeError):
         cached = cache_folder() / "int8" / key
         if (cached / _FACTS).is_file():
-            return cached if home is None else _placed(cached, home / key, keep=True)
+            return cached if home is None else _place(cached, home / key)
     return None
 
 
-def _placed(made: Path, place: Path, keep: bool = False) -> Path:
-    """Put a folder in its place at once, whole; who comes second keeps what is there."""
+def _place(made: Path, place: Path) -> Path:
+    """Copy a folder to its place, where it appears whole; who comes second keeps what is there."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(mkdtemp(dir=place.parent, prefix=".part-"))
-    shutil.copytree(made, part, dirs_exist_ok=True)
-    with suppress(OSError):
-        part.rename(place)
-    shutil.rmtree(part, ignore_errors=True)
-    if not keep:
-        shutil.rmtree(made, ignore_errors=True)
+    with TemporaryDirectory(dir=place.parent, prefix=".part-") as part:
+        whole = Path(part, "whole")
+        whole.mkdir()
+        for name in made.iterdir():
+            shutil.copyfile(name, whole / name.name)
+        with suppress(OSError):
+            whole.rename(place)
+    if not (place / _FACTS).is_file():
+        raise OSError(f"{place} is in the way")
     return place
 
 
-def _made(
-    key: str, checked: Checked, card: Card, settings: ForwardSettings, samples: Samples
-) -> tuple[Path, Calibration]:
-    """Calibrate, compare with float32, and store in a temporary folder."""
+def _make(
+    folder: Path, key: str, checked: Checked, card: Card, settings: ForwardSettings, samples: Samples
+) -> Calibration:
+    """Calibrate the network into an empty folder, and compare it with float32."""
     nncf = _nncf()
     patches = list(samples.take(PATCHES))
     held = patches[_HELD_OUT // 2 :: _HELD_OUT]
@@ -162,12 +165,11 @@ def _made(
             "layers that have an int8 form",
             "set compute.precision: f32",
         ) from error
-    folder = Path(mkdtemp(prefix="segflow-int8-"))
-    ov.save_model(quantised, str(network_file(folder)), compress_to_fp16=False)
+    ov.save_model(quantised, str(folder / NETWORK), compress_to_fp16=False)
     agreement, speed = _compared(checked, card, replace(settings, quantised=str(folder)), held or used)
     made = Calibration(key, samples.name, len(used), len(held or used), bool(held), agreement, speed)
     (folder / _FACTS).write_text(json.dumps(asdict(made), indent=1))
-    return folder, made
+    return made
 
 
 def _compared(
@@ -181,9 +183,9 @@ def _compared(
         best = [float("inf")] * 2
         for _ in range(3):
             for number, forward in enumerate((full, small)):
-                began = perf_counter()
+                began = process_time()
                 list(forward.stream(patches[:2]))
-                best[number] = min(best[number], perf_counter() - began)
+                best[number] = min(best[number], process_time() - began)
         return round(float(np.mean(equal)), 6), round(best[0] / best[1], 2)
     finally:
         full.close()

@@ -193,3 +193,9 @@ def _gpu_facts(device: torch.device) -> str:
     major, minor = torch.cuda.get_device_capability(device)
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return f"sm_{major}{minor} cuda {torch.version.cuda} cudnn {cudnn}"
+
+
+def free_bytes(device: str) -> int:
+    """Return the memory of a GPU that is free now."""
+    free: int = torch.cuda.mem_get_info(torch.device(device))[0]
+    return free
