@@ -197,6 +197,12 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 @pytest.fixture
+def clean_environment(tmp_path: Path) -> dict[str, str]:
+    """The environment in which commands are started."""
+    return environment(tmp_path)
+
+
+@pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a command as a process of its own, in a process group of its own; what is left is killed at the end."""
     started: list[subprocess.Popen[str]] = []
