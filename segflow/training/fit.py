@@ -88,6 +88,7 @@ def fit(
     if kept is not None and leg is not None:
         require_same(leg, settings, last)
         if leg.is_all(settings):
+            log.warning("all %d steps are done; remove %s to train afresh", settings.steps, folder)
             restore(module, kept, last)
             return _fitted(module, settings, first=is_first())
     network.to(memory_format=torch.channels_last if len(batches.patch) == 2 else torch.channels_last_3d)

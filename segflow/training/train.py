@@ -114,9 +114,7 @@ def _one(
     plan = train_of(recipe)
     learned, scored = scenes_of(recipe, pairs)
     network = network_of(recipe, card)
-    held = sum(p.numel() * p.element_size() for p in network.parameters())
-    room = allowance(recipe.compute.memory, held)
-    require_room(network, len(card.channels), plan.patch, plan.batch, room, plan.accumulate)
+    require_room(network, len(card.channels), plan.patch, plan.batch, _room(recipe, network), plan.accumulate)
     index = index_of(recipe)
     batches, sampler = _batches(plan, card, learned, index)
     loss, settings = loss_of(plan, sampler.counts), settings_of(plan, identity_of(recipe, pairs))
@@ -190,6 +188,16 @@ def _scorer(
         )
 
     return score
+
+
+def _room(recipe: Recipe, network: nn.Module) -> int:
+    """Return the bytes that a fit may take: of a GPU, shared by none, what is free on it."""
+    device = _device(recipe)
+    if device.startswith("cuda") and torch.cuda.is_available():
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free * train_of(recipe).devices
+    held = sum(p.numel() * p.element_size() for p in network.parameters())
+    return allowance(recipe.compute.memory, held)
 
 
 def _device(recipe: Recipe) -> str:

@@ -165,12 +165,16 @@ def test_a_fit_that_was_cut_off_while_scoring_scores_again(tmp_path: Path) -> No
     assert [item.step for item in run(tmp_path, settings, score=score).scored] == [2, 4]
 
 
-def test_a_finished_fit_is_not_done_again_and_gives_the_same(tmp_path: Path) -> None:
+def test_a_finished_fit_is_not_done_again_says_so_and_gives_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = FitSettings(steps=4, average=0.9)
     once = run(tmp_path, settings)
+    assert not caplog.messages
     heard: list[Point] = []
     again = run(tmp_path, settings, report=heard.append)
     assert not heard
+    assert [message for message in caplog.messages if "all 4 steps are done" in message]
     assert losses(again) == losses(once)
     assert same(again, once)
 
