@@ -9,6 +9,8 @@ from time import perf_counter
 
 import numpy as np
 
+from pipelines.auto import with_tiling_settled
+from segflow.auto import AutoTiling
 from segflow.backends import Forward, ForwardSettings, Recorded, Samples, candidates, choose, probe
 from segflow.errors import PlanError, RecipeError
 from segflow.memory import allowance, growth, rss_bytes, shown
@@ -36,6 +38,7 @@ class Engine:
         why: it is run so.
         notices: what a reader of the result must know: how int8 compares with float32.
         activation_bytes: memory that one patch takes while it is run, with its input and output; measured.
+        auto: what patch and overlap came to, where the recipe leaves them open.
     """
 
     model: Model
@@ -49,6 +52,7 @@ class Engine:
     why: str = ""
     notices: tuple[str, ...] = ()
     activation_bytes: int = 0
+    auto: AutoTiling | None = None
 
     def close(self) -> None:
         """Free the device."""
@@ -82,6 +86,7 @@ def settle(recipe: Recipe, recorded: Recorded | None = None, home: Path | None =
         PlanError: so many patches of that size do not fit in memory.
     """
     model = model_of(recipe)
+    recipe, auto = with_tiling_settled(recipe, model)
     patch = patch_of(model.card, recipe.tiling)
     ways = candidates(recipe.compute, recipe.tiling.batch, patch)
     choice = choose(
@@ -115,6 +120,7 @@ def settle(recipe: Recipe, recorded: Recorded | None = None, home: Path | None =
         choice.why,
         () if choice.calibration is None else (choice.calibration.words,),
         grown.bytes // forward.in_flight,
+        auto,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
+from segflow.auto import AutoTiling
 from segflow.backends import ForwardSettings
 from segflow.grid import Grid
 from segflow.io.atomic import write_text
@@ -79,6 +80,7 @@ class ScenePlan:
         notices: what a reader of the result must know.
         stamps: of the scene's files and its reference's, taken before their content was looked at.
         why: the network is run so, in words for the report.
+        auto: what patch and overlap came to, where the recipe left them open.
     """
 
     scene: str
@@ -99,6 +101,7 @@ class ScenePlan:
     notices: tuple[str, ...] = ()
     stamps: tuple[Stamp, ...] = ()
     why: str = ""
+    auto: AutoTiling | None = None
 
     @property
     def card(self) -> Card:

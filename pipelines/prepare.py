@@ -83,7 +83,8 @@ def plan_scene(
         InputError, RecipeError, PlanError: it cannot be run as asked for.
     """
     card = engine.model.card
-    recipe = recipe.model_copy(update={"tiling": engine.tiling})
+    if engine.auto is not None:
+        recipe = recipe.model_copy(update={"tiling": engine.auto.applied(recipe.tiling)})
     spec = spec_of(recipe, item.scene, card, None if scratch is None else str(scratch))
     source = open_source(spec)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +16,16 @@ from pipelines.preview import previews
 from segflow.backends import available
 from segflow.memory import peak_rss_bytes
 from segflow.metrics import scores
-from segflow.report import FileFacts, ModelFacts, RunFacts, SceneReport, scene_report, write_scene_report
+from segflow.report import (
+    AutoFacts,
+    FileFacts,
+    ModelFacts,
+    RunFacts,
+    SceneReport,
+    TilingFacts,
+    scene_report,
+    write_scene_report,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -51,6 +61,7 @@ def report(
             device=plan.facts.get("device", plan.forward.device),
             fingerprint=plan.fingerprint,
             why=plan.why,
+            tiling=_tiling(plan),
             calibration=plan.facts.get("calibration"),
             versions={"segflow": version("segflow"), **available()},
         ),
@@ -68,6 +79,17 @@ def report(
     )
     write_scene_report(folder, plan.scene, made, pictures)
     return made
+
+
+def _tiling(plan: ScenePlan) -> TilingFacts:
+    lattice, auto = plan.task.layout.lattice, plan.auto
+    return TilingFacts(
+        patch=lattice.patch,
+        step=tuple(axis.starts[1] if len(axis.starts) > 1 else axis.patch for axis in lattice.axes),
+        blend=lattice.axes[0].profile,
+        overhead=round(lattice.overhead, 4),
+        auto=None if auto is None else AutoFacts(**asdict(auto)),
+    )
 
 
 def file_facts(path: Path, folder: Path) -> FileFacts:

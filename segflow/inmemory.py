@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segflow.auto import settle_tiling
 from segflow.backends import load_forward, resolve_settings
 from segflow.errors import InputError
 from segflow.grid import Grid
@@ -51,7 +52,7 @@ def predict(
         ModelError: the model cannot be used.
     """
     chosen = model if isinstance(model, Model) else load_model(ModelChoice(weights=str(model)), Path.cwd())
-    card, tiling = chosen.card, tiling or Tiling()
+    card, tiling, compute = chosen.card, tiling or Tiling(), compute or Compute()
     axes = len(card.patch)
     values = array[None] if array.ndim == axes else array
     if values.ndim != axes + 1 or values.shape[0] != len(card.channels):
@@ -62,6 +63,8 @@ def predict(
         )
     where = grid or Grid(card.kind, tuple(values.shape[1:]))
     source = ArraySource(values, where, valid)
+    if not tiling.settled:
+        tiling = settle_tiling(tiling, compute, chosen, model_shape(where, card), values.itemsize).applied(tiling)
     seen = prepared(source, card, patch_of(card, tiling))
     lattice = lattice_of(model_shape(where, card) if seen is None else seen.settled.padded, card, tiling)
     whole = Box.whole(where.shape)
@@ -70,7 +73,7 @@ def predict(
     empty = (255 if card.kind == "raster" else 0) if nodata is None else nodata
     standardise = standardiser_of(card.normalisation, source.channels, source) if seen is None else AS_IT_IS
     task = Task(layout, head_of(card), standardise, card.padding, tiling.accumulator, nodata=empty)
-    forward = load_forward(chosen, resolve_settings(compute or Compute(), tiling.batch, patch_of(card, tiling)))
+    forward = load_forward(chosen, resolve_settings(compute, tiling.batch, patch_of(card, tiling)))
     try:
         (sealed,) = sweep(task, seen or source, forward, (0,) * axes)
         return sealed.labels

@@ -33,10 +33,14 @@ def patch_of(card: Card, tiling: Tiling) -> tuple[int, ...]:
     """Return the patch that the recipe, or else the card, asks for, in array order.
 
     Raises:
-        RecipeError: it is no multiple of the network's stride.
+        RecipeError: it is no multiple of the network's stride, or still `auto`.
     """
-    patch = card.patch if tiling.patch is None else tiling.patch
-    patch = (patch,) * len(card.patch) if isinstance(patch, int) else patch
+    wanted = tiling.patch
+    if wanted == "auto":
+        raise _unsettled("tiling.patch")
+    if wanted is None:
+        wanted = card.patch
+    patch = (wanted,) * len(card.patch) if isinstance(wanted, int) else wanted
     if any(n < 1 or n % card.stride for n in patch):
         near = [max(1, round(n / card.stride)) * card.stride for n in patch]
         raise RecipeError(
@@ -53,6 +57,8 @@ def lattice_of(shape: tuple[int, ...], card: Card, tiling: Tiling) -> Lattice:
     """
     patch = patch_of(card, tiling)
     overlap = card.overlap if tiling.overlap is None else tiling.overlap
+    if overlap == "auto":
+        raise _unsettled("tiling.overlap")
     amount = int(overlap.removesuffix("px")) if isinstance(overlap, str) else float(overlap)
     even = card.lattice == "even"
     try:
@@ -63,6 +69,14 @@ def lattice_of(shape: tuple[int, ...], card: Card, tiling: Tiling) -> Lattice:
         ) from error
     profile = "nnunet" if even and tiling.blend == "gaussian" else tiling.blend
     return Lattice.of(shape, patch, steps, profile, "even" if even else "overhang")
+
+
+def _unsettled(key: str) -> RecipeError:
+    return RecipeError(
+        f"{key} is auto",
+        "a number, where weights are still being trained: auto is measured on finished weights",
+        f"state {key}, or leave it out",
+    )
 
 
 def _even_step(patch: int, overlap: float) -> float:

@@ -7,6 +7,7 @@ from tiling.box import Box
 from tiling.budget import Demand, Disk, Network, Surroundings, demand, disk, disk_bytes, strip_rows
 from tiling.decide import Decision, argmax, over, to_byte, write_regions
 from tiling.lattice import Axis, Lattice, Rule, axis_of, step_of
+from tiling.overlap import blended_change, least_overlap, least_work
 from tiling.weights import WeightCache, patch_weight
 from tiling.window import PROFILES, Profile, window
 
@@ -33,10 +34,13 @@ __all__ = [
     "WeightCache",
     "argmax",
     "axis_of",
+    "blended_change",
     "cut",
     "demand",
     "disk",
     "disk_bytes",
+    "least_overlap",
+    "least_work",
     "over",
     "patch_weight",
     "rows_of",

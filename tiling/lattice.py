@@ -138,6 +138,11 @@ class Lattice:
         """The largest number of patches that cover one cell."""
         return prod(axis.most for axis in self.axes)
 
+    @property
+    def overhead(self) -> float:
+        """Cells of all patches for each cell of the scene: 1 where nothing is done twice and nothing is padded."""
+        return self.size * prod(self.patch) / prod(self.shape)
+
     def box(self, index: Sequence[int]) -> Box:
         """Return the cells of a patch; the last ones may hang over the scene's end."""
         start = tuple(axis.starts[k] for axis, k in zip(self.axes, index, strict=True))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from segflow.part import Part
 from segflow.recipe.cluster import LOCAL, Cluster, most_of
 from tiling import Profile, Store
+
+AUTO = "auto"
 
 
 class Inputs(Part):
@@ -48,12 +50,12 @@ class References(Part):
 
 
 def _overlap(value: Any) -> Any:
-    """Take 0.25 or "64px"."""
-    if isinstance(value, str) and not re.fullmatch(r"\d+px", value):
+    """Take 0.25, "64px" or auto."""
+    if isinstance(value, str) and value != AUTO and not re.fullmatch(r"\d+px", value):
         try:
             return float(value)
         except ValueError:
-            raise ValueError('overlap is a fraction such as 0.25, or pixels such as "64px"') from None
+            raise ValueError('overlap is a fraction such as 0.25, pixels such as "64px", or auto') from None
     if isinstance(value, int | float) and not 0 <= value < 1:
         raise ValueError('overlap is a fraction from 0 up to, but not including, 1, or pixels such as "64px"')
     return value
@@ -62,16 +64,50 @@ def _overlap(value: Any) -> Any:
 class Tiling(Part):
     """How the scene is cut and put together again."""
 
-    patch: tuple[int, ...] | int | None = Field(
-        None, description="Patch in model cells (one number, or y, x or x, y, z); the card's when not given."
+    patch: tuple[int, ...] | int | Literal["auto"] | None = Field(
+        None,
+        description="Patch in model cells (one number, or y, x or x, y, z); the card's when not given. auto: the size "
+        "that memory holds and that repeats least.",
     )
     overlap: Annotated[float | str | None, BeforeValidator(_overlap)] = Field(
-        None, description='Overlap of neighbours: a fraction of the patch, or "64px"; the card\'s when not given.'
+        None,
+        description='Overlap of neighbours: a fraction of the patch, or "64px"; the card\'s when not given. auto: what '
+        "the tolerance needs, measured on the network.",
     )
-    blend: Profile = Field("gaussian", description="Profile of a patch's weight.")
+    tolerance: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="overlap: auto only. How much a probability may change because of a cut; 0: not at all.",
+    )
+    blend: Profile = Field(
+        "gaussian", description="Profile of a patch's weight; crop when not given and overlap is auto."
+    )
     accumulator: Store = Field("int32", description="int16 halves the memory of many classes.")
     block: Literal["auto", "whole"] | int = Field("auto", description="Part of the scene that one worker owns, cells.")
     batch: int | Literal["auto"] = Field("auto", description="Patches in flight (CPU) or a batch (GPU).")
+
+    @model_validator(mode="after")
+    def _auto(self) -> Tiling:
+        if self.patch == AUTO and isinstance(self.overlap, float):
+            raise ValueError(
+                f"patch is auto and overlap {self.overlap:g} of it, so that a larger patch would repeat as much; "
+                'set overlap: auto, or cells such as "64px"'
+            )
+        measured = self.overlap == AUTO or (self.patch == AUTO and self.overlap is None)
+        if self.patch == AUTO and measured and "blend" in self.model_fields_set and self.blend != "crop":
+            raise ValueError(
+                f"patch and overlap are auto and blend is {self.blend}, whose weights depend on the patch; "
+                'remove blend, set it to crop, or set the overlap in cells such as "64px"'
+            )
+        if not measured and "tolerance" in self.model_fields_set:
+            raise ValueError("tolerance is for overlap: auto; set that, or remove tolerance")
+        return self
+
+    @property
+    def settled(self) -> bool:
+        """Whether neither patch nor overlap is left to be measured."""
+        return AUTO not in (self.patch, self.overlap)
 
     @field_validator("block", "batch")
     @classmethod

@@ -3,6 +3,7 @@
 from segflow.report.pooling import run_report
 from segflow.report.preview import LONGEST_PX, Preview, stretch, thinning
 from segflow.report.schema import (
+    AutoFacts,
     FileFacts,
     GridReport,
     ModelFacts,
@@ -10,6 +11,7 @@ from segflow.report.schema import (
     RunReport,
     SceneReport,
     SceneState,
+    TilingFacts,
     from_json,
     report_schema,
     scene_report,
@@ -20,6 +22,7 @@ from segflow.report.write import write_run_report, write_scene_report
 
 __all__ = [
     "LONGEST_PX",
+    "AutoFacts",
     "FileFacts",
     "GridReport",
     "ModelFacts",
@@ -28,6 +31,7 @@ __all__ = [
     "RunReport",
     "SceneReport",
     "SceneState",
+    "TilingFacts",
     "from_json",
     "report_schema",
     "run_report",

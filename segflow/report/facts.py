@@ -8,7 +8,7 @@ from html import escape
 from pathlib import PurePath
 
 from segflow.report import numbers
-from segflow.report.schema import FileFacts, GridReport, RunFacts, SceneReport
+from segflow.report.schema import FileFacts, GridReport, RunFacts, SceneReport, TilingFacts
 from segflow.report.sections import meter
 
 
@@ -90,12 +90,24 @@ def _run_facts(run: RunFacts) -> list[tuple[str, str]]:
     said = f"{run.forwards:,}; the lattice needs {minimum:,}{times}"
     return [
         ("Forward passes", said),
+        *([] if run.tiling is None else [("Patches", _patches(run.tiling))]),
         ("Peak memory", numbers.size(run.peak_rss_bytes)),
         ("Backend", escape(run.backend)),
         ("Device", escape(run.device)),
         ("Versions", escape(", ".join(f"{name} {version}" for name, version in run.versions.items()))),
         ("Fingerprint", f"<code>{escape(run.fingerprint)}</code>"),
     ]
+
+
+def _patches(tiling: TilingFacts) -> str:
+    """Return size, step and overhead of the patches, and what `auto` went by."""
+    patch, step = (" × ".join(f"{n:,}" for n in sizes) for sizes in (tiling.patch, tiling.step))
+    said = f"{patch}, a step of {step}, blended by {tiling.blend}; {tiling.overhead:.2f} × the scene's cells"
+    auto = tiling.auto
+    if auto is None or auto.tolerance is None:
+        return said
+    sees = "no bound of its field was found" if auto.reach is None else f"the network sees {auto.reach} cells far"
+    return f"{said}. A cut changes a probability by at most {auto.tolerance:g}; {sees}"
 
 
 def place_section(report: SceneReport) -> str:

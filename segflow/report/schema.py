@@ -96,6 +96,28 @@ class ConfusionReport(_Part):
     counts: tuple[tuple[int, ...], ...]
 
 
+class AutoFacts(_Part):
+    """What `auto` in the recipe's tiling came to."""
+
+    asked: str = Field(description="Hash of model and wish; who asks for the same gets the same.")
+    patch: tuple[int, ...]
+    overlap: int = Field(description="Cells that neighbours share.")
+    blend: str
+    tolerance: float | None = Field(None, description="How much a cut may change a probability; null: not asked for.")
+    reach: int | None = Field(None, description="Cells on either side of a cut that can depend on the other side.")
+    effective: int | None = Field(None, description="Radius that holds 99.9 % of the input gradient of a cell.")
+
+
+class TilingFacts(_Part):
+    """How the scene was cut into patches."""
+
+    patch: tuple[int, ...] = Field(description="Cells of a patch on each axis.")
+    step: tuple[int, ...] = Field(description="Cells from one patch to the next.")
+    blend: str
+    overhead: float = Field(description="Patch area x patches / scene area, on the model's grid.")
+    auto: AutoFacts | None = None
+
+
 class RunFacts(_Part):
     """How it ran."""
 
@@ -106,6 +128,7 @@ class RunFacts(_Part):
     backend: str
     device: str
     fingerprint: str
+    tiling: TilingFacts | None = None
     why: str = Field("", description="Why this backend: what the recipe says, or what a trial found.")
     calibration: str | None = Field(None, description="int8: key of the calibrated network; notices tell its quality.")
     versions: dict[str, str] = Field(default_factory=dict)
