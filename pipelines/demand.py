@@ -6,8 +6,9 @@ from pipelines.engine import Engine
 from segflow.io.gdalenv import cache_bytes_of
 from segflow.io.raster import RasterSource
 from segflow.io.source import Source
+from segflow.io.volume import VolumeSource
 from segflow.recipe import Recipe
-from tiling import Demand, Layout, Network, Surroundings, demand
+from tiling import Demand, Disk, Layout, Network, Surroundings, demand, disk
 
 _MIB = 1 << 20
 _STORAGE_BYTES = 40 * _MIB
@@ -18,27 +19,45 @@ _EXPORT_ROWS = 512
 _SLAB_BYTES = 8 * _MIB
 
 
-def demand_of(layout: Layout, source: Source, engine: Engine, recipe: Recipe) -> Demand:
-    """Project what one process needs that sweeps a scene and publishes it.
-
-    Args:
-        layout: blocks and patches.
-        source: the scene.
-        engine: the network, measured.
-        recipe: what runs on what.
-    """
+def network_of(engine: Engine) -> Network:
+    """Return the network's appetite, as measured."""
     card = engine.model.card
-    network = Network(
+    return Network(
         len(card.channels),
         card.output_channels,
         engine.activation_bytes,
         engine.forward.in_flight,
         engine.base_bytes,
     )
+
+
+def demand_of(layout: Layout, source: Source, network: Network, recipe: Recipe) -> Demand:
+    """Project what one process needs that sweeps a scene and publishes it.
+
+    Args:
+        layout: blocks and patches.
+        source: the scene.
+        network: its appetite.
+        recipe: what runs on what.
+    """
     layers = 2 if recipe.outputs.confidence else 1
     return demand(
         layout, network, source.dtype.itemsize, recipe.tiling.accumulator, layers, _surroundings(layout, source)
     )
+
+
+def disk_of(layout: Layout, source: Source, engine: Engine, recipe: Recipe, prepared_bytes: int = 0) -> Disk:
+    """Project the disk that a scene takes at most.
+
+    Args:
+        layout: blocks and patches.
+        source: the scene.
+        engine: the network.
+        recipe: what runs on what.
+        prepared_bytes: of the volume as it is prepared as a whole.
+    """
+    unpacked = source.unpacked_bytes if isinstance(source, VolumeSource) else 0
+    return disk(layout, len(engine.model.card.ids), recipe.outputs.confidence, unpacked + prepared_bytes)
 
 
 def _surroundings(layout: Layout, source: Source) -> Surroundings:

@@ -11,6 +11,23 @@ from segflow.memory import shown
 from tiling import Box, Demand, Lattice, Layout, cut, rows_of, share
 
 
+class NoRoomError(PlanError):
+    """Even the smallest block does not fit in memory.
+
+    Attributes:
+        least_bytes: what the run needs at the least.
+    """
+
+    def __init__(self, need: Demand, sharing: int, allowed_bytes: int) -> None:
+        self.least_bytes = need.run_bytes(sharing)
+        each = f", on each of {sharing} workers" if sharing > 1 else ""
+        super().__init__(
+            f"the run needs {shown(self.least_bytes)}: {_parts(need)}{each}",
+            f"at most {shown(allowed_bytes)}",
+            "raise compute.memory",
+        )
+
+
 def layout_of(
     lattice: Lattice,
     shape: tuple[int, ...],
@@ -30,7 +47,7 @@ def layout_of(
     run in two blocks. `sharing` of the workers share the allowed bytes, with the process that drives them.
 
     Raises:
-        PlanError: even the smallest block would not fit in memory.
+        NoRoomError: even the smallest block would not fit in memory.
     """
     longest = max(range(len(shape)), key=lambda axis: region.shape[axis])
     sweep = longest if sweep_axis is None else sweep_axis
@@ -42,14 +59,7 @@ def layout_of(
         need = demand_of(layout)
         if need.run_bytes(sharing) <= allowed_bytes:
             return layout
-    raise PlanError(
-        f"the run needs {shown(need.run_bytes(sharing))}: {_parts(need)}"
-        + (f", on each of {sharing} workers" if sharing > 1 else ""),
-        f"at most {shown(allowed_bytes)}",
-        "lower tiling.patch, tiling.batch or compute.workers, set tiling.accumulator: int16, "
-        + ("set tiling.block: auto, " if wanted != "auto" else "")
-        + "or raise compute.memory",
-    )
+    raise NoRoomError(need, sharing, allowed_bytes)
 
 
 def _blocks(

@@ -21,7 +21,7 @@ from segflow.io.volume import VolumeSpec
 from segflow.models.card import Card
 from segflow.models.model import Model
 from segflow.sweep import ENGINE, Task
-from tiling import Box, Demand
+from tiling import Box, Demand, Disk
 
 
 def _kind_of(value: Any) -> str:
@@ -74,6 +74,7 @@ class ScenePlan:
         facts: of the backend: version, device, instruction set, ...
         probe: hash of the network's output on a fixed patch; a worker must get the same.
         demand: projected memory of one worker.
+        disk: projected disk.
         workers: how many there are.
         reference: what it is compared with.
         preview: whether only a part of the scene was asked for.
@@ -95,6 +96,7 @@ class ScenePlan:
     facts: dict[str, str]
     probe: str
     demand: Demand
+    disk: Disk
     workers: int = 1
     reference: ReferencePlan | None = None
     preview: bool = False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
-from pipelines.demand import demand_of
+from pipelines.demand import demand_of, disk_of, network_of
 from pipelines.engine import Engine
 from pipelines.layout import layout_of
 from pipelines.plan import ReferencePlan, ScenePlan
+from pipelines.remedies import laid
 from segflow.errors import PlanError, RecipeError
 from segflow.io.discover import Scene, output_names
 from segflow.io.opening import files_of, open_source, window_of
@@ -24,7 +26,7 @@ from segflow.normalise import AS_IT_IS, standardiser_of
 from segflow.patches import lattice_of, model_shape, patch_of
 from segflow.recipe import Recipe
 from segflow.sweep import Task, head_of
-from tiling import Box, Layout, scale_of
+from tiling import Box, Layout, Network, scale_of
 
 _LONGEST_NAME = 200
 
@@ -94,7 +96,12 @@ def plan_scene(
         seen = _prepared(recipe, source, engine)
         if seen is not None and isinstance(spec, VolumeSpec):
             spec = replace(spec, settled=seen.settled)
-        layout = _layout(recipe, source, engine, region, seen)
+        network = network_of(engine)
+
+        def lay(recipe: Recipe, network: Network) -> Layout:
+            return _layout(recipe, network, source, card, region, seen)
+
+        layout = laid(recipe, network, engine.settings.patch, card.stride, lay)
         reference, notices = _reference(recipe, item.scene, source, card, scratch)
         task = Task(
             layout=layout,
@@ -118,7 +125,8 @@ def plan_scene(
             forward=engine.settings,
             facts=dict(engine.facts),
             probe=engine.probe,
-            demand=demand_of(layout, source, engine, recipe),
+            demand=demand_of(layout, source, network, recipe),
+            disk=disk_of(layout, source, engine, recipe, 0 if seen is None else 4 * prod(seen.settled.padded)),
             workers=recipe.compute.most_workers,
             reference=reference,
             preview=region != Box.whole(source.grid.shape),
@@ -187,10 +195,11 @@ def _prepared(recipe: Recipe, source: Source, engine: Engine) -> PreparedVolume 
     return seen
 
 
-def _layout(recipe: Recipe, source: Source, engine: Engine, region: Box, seen: PreparedVolume | None) -> Layout:
+def _layout(
+    recipe: Recipe, network: Network, source: Source, card: Card, region: Box, seen: PreparedVolume | None
+) -> Layout:
     if recipe.model is None:
         raise RecipeError("the recipe has no model", "model.weights", "add it")
-    card = engine.model.card
     shape = model_shape(source.grid, card, recipe.model.scale) if seen is None else seen.settled.padded
     lattice = lattice_of(shape, card, recipe.tiling)
     try:
@@ -210,8 +219,8 @@ def _layout(recipe: Recipe, source: Source, engine: Engine, region: Box, seen: P
         recipe.tiling.block,
         recipe.compute.most_workers,
         recipe.compute.workers_here,
-        lambda layout: demand_of(replace(layout, frame=frame), source, engine, recipe),
-        allowance(recipe.compute.memory, engine.base_bytes),
+        lambda layout: demand_of(replace(layout, frame=frame), source, network, recipe),
+        allowance(recipe.compute.memory, network.base_bytes),
     )
     return replace(layout, frame=frame)
 

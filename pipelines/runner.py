@@ -21,6 +21,7 @@ from pipelines.predict import Executor, InProcess, predict
 from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
 from pipelines.recorded import recorded_in
 from pipelines.report import finished, report
+from pipelines.room import require_room
 from pipelines.workshop import SCENES, Bench, Workshop, remove_shared, shared_of
 from segflow.errors import ClusterError, InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
 from segflow.io.atomic import remove_parts
@@ -192,7 +193,9 @@ class _Run:
             return SceneState(scene=item.name, state="unchanged", report=before)
         if self.force:
             workshop.remove()
-        elif plan.preview and before is not None and before.grid.shape == plan.grid.shape:
+        for notice in require_room(self.recipe, plan.disk, bench.folder):
+            _LOG.warning("%s: %s", plan.scene, notice)
+        if not self.force and plan.preview and before is not None and before.grid.shape == plan.grid.shape:
             raise OutputError(
                 f"{self.folder} holds the whole of {plan.scene}",
                 "a preview beside it, not in its place",

@@ -85,6 +85,12 @@ class VolumeSource:
         return np.result_type(*(part.dtype for part in self._parts))
 
     @property
+    def unpacked_bytes(self) -> int:
+        """Bytes of scratch that reading takes: files that are packed, unpacked."""
+        packed = (part.header for part in self._parts if part.header.compressed)
+        return sum(header.offset_bytes + header.data_bytes for header in packed)
+
+    @property
     def stored_order(self) -> Triple:
         """The grid's axes from the slowest in the (first) file to the fastest: read slabs across the first one."""
         axes = self._parts[0].turn.axes
