@@ -40,6 +40,14 @@ def shared_data() -> Path:
     return SHARED
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests remember out of the user's cache, and have what he remembers decide no test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEGFLOW_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """Undo what a command that was run in this process has said about logging."""

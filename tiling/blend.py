@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil, prod
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tiling.box import Box
+from tiling.decide import Decision
 
 Store = Literal["int32", "int16"]
 
@@ -68,6 +69,24 @@ class Accumulator(Protocol):
         """Let go of the rows before `start`; as many empty ones enter behind. Nothing happens if they are gone."""
 
 
+@runtime_checkable
+class Labelling(Accumulator, Protocol):
+    """An accumulator that can label its cells itself, because the sums lie far from here."""
+
+    def largest(self, start: int, stop: int, ids: Sequence[int], confident: bool) -> Decision:
+        """Return what `tiling.argmax` makes of the sums of the rows ``start <= i < stop``.
+
+        Args:
+            start: first row.
+            stop: behind the last row.
+            ids: class ids, in the order of channels.
+            confident: whether the winning sums are wanted; else they are 0.
+
+        Raises:
+            IndexError: not all of these rows are held.
+        """
+
+
 class NumpyBand:
     """The accumulator in numpy, and the oracle for any other.
 
@@ -114,26 +133,40 @@ class NumpyBand:
 
     def add(self, probabilities: NDArray[np.float32], weight: NDArray[np.float32], where: Box) -> None:
         """Add one patch. See `Accumulator.add`."""
-        if probabilities.shape != (len(self._sums), *where.shape) or weight.shape != where.shape:
+        self._require_fitting(probabilities.shape, weight.shape, where)
+        low, high = float(probabilities.min()), float(probabilities.max())
+        self._require_probabilities(low, high, where)
+        for part, ring in self._wanted(where):
+            inside = (slice(None), *part.within(where))
+            values, share, sums = probabilities[inside], weight[inside[1:]], self._sums[(slice(None), *ring)]
+            _add_rounded(values, share, sums, clipped=low < 0.0 or high > 1.0)
+
+    def _require_fitting(self, probabilities: tuple[int, ...], weight: tuple[int, ...], where: Box) -> None:
+        if probabilities != (len(self._sums), *where.shape) or weight != where.shape:
             raise ValueError(
-                f"probabilities {probabilities.shape} and weights {weight.shape} do not fit {len(self._sums)} channels "
+                f"probabilities {probabilities} and weights {weight} do not fit {len(self._sums)} channels "
                 f"of a patch {where.shape}"
             )
-        low, high = float(probabilities.min()), float(probabilities.max())
+
+    def _require_probabilities(self, low: float, high: float, where: Box) -> None:
         if not np.isfinite(low) or not np.isfinite(high):
             raise FloatingPointError(f"the network's output is not finite in the patch at {where.start}")
         if low < -self._TOLERANCE or high > 1 + self._TOLERANCE:
             raise ValueError(f"outputs from {low:.4g} to {high:.4g} are no probabilities")
+
+    def _wanted(self, where: Box) -> Iterator[tuple[Box, tuple[slice, ...]]]:
+        """Yield the parts of a patch's cells that the band holds, as `_pieces` does.
+
+        Raises:
+            IndexError: some of them have not entered yet.
+        """
         held = self._whole.intersect(where)
         if held is None or held.stop[self._sweep] <= self._first:
             return
         if held.stop[self._sweep] > self._behind:
             raise IndexError(f"{where} reaches beyond the rows {self._first}..{self._behind} that are held")
         held = held.replace_axis(self._sweep, max(held.start[self._sweep], self._first), held.stop[self._sweep])
-        for part, ring in self._pieces(held):
-            inside = (slice(None), *part.within(where))
-            values, share, sums = probabilities[inside], weight[inside[1:]], self._sums[(slice(None), *ring)]
-            _add_rounded(values, share, sums, clipped=low < 0.0 or high > 1.0)
+        yield from self._pieces(held)
 
     def runs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield ranges of rows in one piece. See `Accumulator.runs`."""

@@ -156,7 +156,7 @@ def _one_of(model: Model, checked: Checked, ways: Sequence[ForwardSettings], rec
     """Take the choice that is on record, or remembered, if it can still be carried out; else try all."""
     key = key_of(
         {
-            "weights": model.sha256,
+            "network": _network_facts(model),
             "patch": ways[0].patch,
             "precision": ways[0].precision,
             "device": ways[0].device,
@@ -246,6 +246,17 @@ def _suits(settings: ForwardSettings, checked: Checked) -> bool:
 
     holds_files = any(isinstance(part, OnnxNetwork) for part in checked.module.modules())
     return not (holds_files and settings.backend == "torch")
+
+
+def _network_facts(model: Model) -> object:
+    """Return what decides the speed of a network: weights do not where its structure is known without them."""
+    members = [(one.card.architecture, one.card.arguments, one.card.channels, one.weights) for one in model.members]
+    if any(architecture is None or file.suffix != ".safetensors" for architecture, _, _, file in members):
+        return model.sha256
+    plain = sorted(
+        repr((architecture, sorted(given.items()), channels)) for architecture, given, channels, _ in members
+    )
+    return [plain, model.card.output_channels, model.tta]
 
 
 def _version(backend: Backend) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tiling import Accumulator, Box, Store
 
 
 @runtime_checkable
@@ -43,3 +45,14 @@ class Forward(Protocol):
 
     def close(self) -> None:
         """Free the device."""
+
+
+@runtime_checkable
+class BlendingForward(Forward, Protocol):
+    """A `Forward` that can leave results on its device, for an accumulator that lies there."""
+
+    def band(self, channels: int, box: Box, sweep: int, depth: int, store: Store) -> Accumulator | None:
+        """Return an accumulator on the device, as `tiling.NumpyBand` with these; None: blend on the host."""
+
+    def stream_on_device(self, patches: Iterable[NDArray[np.float32]]) -> Iterator[Any]:
+        """Yield what `stream` yields, as arrays of the device's, for that accumulator alone."""

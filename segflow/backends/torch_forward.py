@@ -9,16 +9,20 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from itertools import cycle, islice
+from typing import TypeVar
 
 import torch
 
+from segflow.backends.device_band import device_band
 from segflow.backends.network import Checked
 from segflow.backends.ordered import Patch, mark_nonfinite
 from segflow.backends.pool import one_by_one
 from segflow.backends.settings import ForwardSettings
 from segflow.errors import ModelError, first_line
 from segflow.hardware import cpu_name, instruction_set
+from tiling import Accumulator, Box, Store
 
+Row = TypeVar("Row")
 _DTYPES = {"f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -71,8 +75,16 @@ class TorchForward:
             ModelError: a patch has another shape than was settled.
         """
         if self._batched:
-            return self._in_batches(patches)
+            return self._in_batches(patches, _Slot.rows)
         return one_by_one(patches, self._settings.batch, self._signature, self._alone)
+
+    def stream_on_device(self, patches: Iterable[Patch]) -> Iterator[torch.Tensor]:
+        """See `BlendingForward.stream_on_device`."""
+        return self._in_batches(patches, _Slot.rows_on_device)
+
+    def band(self, channels: int, box: Box, sweep: int, depth: int, store: Store) -> Accumulator | None:
+        """See `BlendingForward.band`: in batches, where the device's memory holds the sums."""
+        return device_band(channels, box, sweep, depth, store, self._device) if self._batched else None
 
     def close(self) -> None:
         """Free the device."""
@@ -128,8 +140,9 @@ class TorchForward:
         mark_nonfinite(result, patch)
         return result
 
-    def _in_batches(self, patches: Iterable[Patch]) -> Iterator[Patch]:
-        slots = [_Slot(self, self._device.type == "cuda") for _ in range(2)]
+    def _in_batches(self, patches: Iterable[Patch], rows: Callable[[_Slot], Iterator[Row]]) -> Iterator[Row]:
+        """Run one batch while the results of the one before are handed out by `rows`."""
+        slots = [_Slot(self, on_device=rows is _Slot.rows_on_device) for _ in range(2)]
         source = iter(patches)
         running: _Slot | None = None
         try:
@@ -137,7 +150,7 @@ class TorchForward:
                 if slot.fill(source):
                     slot.launch()
                 if running is not None:
-                    yield from running.rows()
+                    yield from rows(running)
                 if slot.count == 0:
                     return
                 running = slot
@@ -147,13 +160,21 @@ class TorchForward:
 
 
 class _Slot:
-    """The host's side of one batch: input and output, pinned for a GPU, and the event that says it is done."""
+    """The host's side of one batch: input and output, pinned for a GPU, and the event that says it is done.
 
-    def __init__(self, owner: TorchForward, pinned: bool) -> None:
+    Args:
+        owner: the forward.
+        on_device: whether results stay there.
+    """
+
+    def __init__(self, owner: TorchForward, on_device: bool) -> None:
         batch, signature = owner._settings.batch, owner._signature
+        pinned = owner._device.type == "cuda"
         self._owner = owner
         self._inputs = torch.zeros((batch, *signature.inputs), pin_memory=pinned)
-        self._outputs = torch.empty((batch, *signature.outputs), pin_memory=pinned)
+        self._outputs = torch.empty((0 if on_device else batch, *signature.outputs), pin_memory=pinned)
+        self._left: torch.Tensor | None = None
+        self._on_device = on_device
         self._event = torch.cuda.Event() if pinned else None  # type: ignore[no-untyped-call]
         self.count = 0
 
@@ -171,7 +192,12 @@ class _Slot:
         """Queue copy, network and copy back; on a GPU nothing of this waits."""
         owner = self._owner
         batch = self._inputs.to(owner._device, non_blocking=True).contiguous(memory_format=owner._format)
-        self._outputs.copy_(owner._run(batch), non_blocking=True)
+        result = owner._run(batch)
+        if self._on_device:  # a copy: a compiled network writes its next result over this one
+            lost = ~torch.isfinite(batch).all(1, keepdim=True)
+            self._left = result.masked_fill(lost, torch.nan)
+        else:
+            self._outputs.copy_(result, non_blocking=True)
         if self._event is not None:
             self._event.record(torch.cuda.current_stream(owner._device))
 
@@ -183,6 +209,12 @@ class _Slot:
             mark_nonfinite(outputs[row], inputs[row])
             yield outputs[row]
 
+    def rows_on_device(self) -> Iterator[torch.Tensor]:
+        """Yield the same where they are; complete, so that any stream may read them."""
+        self.wait()
+        if self._left is not None:
+            yield from self._left[: self.count]
+
     def wait(self) -> None:
         """Wait until the device has let go of this slot."""
         if self._event is not None:
@@ -193,9 +225,3 @@ def _gpu_facts(device: torch.device) -> str:
     major, minor = torch.cuda.get_device_capability(device)
     cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return f"sm_{major}{minor} cuda {torch.version.cuda} cudnn {cudnn}"
-
-
-def free_bytes(device: str) -> int:
-    """Return the memory of a GPU that is free now."""
-    free: int = torch.cuda.mem_get_info(torch.device(device))[0]
-    return free

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segflow.backends.protocol import Forward
+from segflow.backends.protocol import BlendingForward, Forward
 from segflow.errors import ModelError
 from segflow.io.source import Source
 from segflow.sweep.band import Band, Row
 from segflow.sweep.seal import Sealer
 from segflow.sweep.task import Task
-from tiling import Box, NumpyBand, WeightCache
+from tiling import Accumulator, Box, NumpyBand, WeightCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,6 @@ class _Run:
         layout = task.layout
         model_box = layout.model_box(box)
         self._task = task
-        self._forward = forward
         self._band = band
         self._patches = patches
         self._tally = tally
@@ -121,7 +121,11 @@ class _Run:
         self._feeding = 0.0
         self._weights = WeightCache(layout.lattice, task.scale)
         depth = layout.lattice.patch[layout.sweep] + layout.maps[layout.sweep].lag
-        self._sums = NumpyBand(task.head.channels, model_box, layout.sweep, depth, task.store)
+        shape = (task.head.channels, model_box, layout.sweep, depth, task.store)
+        self._stream: Callable[[Iterator[NDArray[np.float32]]], Iterator[Any]] = forward.stream
+        self._sums: Accumulator = NumpyBand(*shape)
+        if isinstance(forward, BlendingForward) and (there := forward.band(*shape)) is not None:
+            self._sums, self._stream = there, forward.stream_on_device
         self._sealer = Sealer(task, self._sums, band, box)
         self._seconds = dict.fromkeys(("read", "forward", "blend"), 0.0)
 
@@ -129,7 +133,7 @@ class _Run:
         """Yield the chunks as they become complete."""
         lattice, sweep = self._task.layout.lattice, self._task.layout.sweep
         waiting = deque(enumerate(chunks, self._tally.earliest))
-        results = self._forward.stream(self._feed())
+        results = self._stream(self._feed())
         reached = self._patches[sweep].start
         while True:
             began, fed = perf_counter(), self._feeding

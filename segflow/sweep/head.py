@@ -58,6 +58,11 @@ class Head:
         return share
 
     @property
+    def largest(self) -> bool:
+        """Whether a label is the channel with the largest sum, and its confidence that sum."""
+        return self.threshold is None and not self.logits
+
+    @property
     def _threshold(self) -> float:
         """The threshold on the scale of the sums."""
         if self.threshold is None or not self.logits:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segflow.io.source import Pixels
+from segflow.io.source import Pixels, Source
 from tiling import AxisMap, Box, PlacedMap
 
 
@@ -32,6 +32,24 @@ def to_model(
     weight, divisor = _weights(pixels.valid, read, box, maps)
     values /= divisor
     return values, weight > 0
+
+
+def read_model(
+    source: Source, box: Box, maps: Sequence[AxisMap | PlacedMap]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Read cells of the model's grid by themselves.
+
+    Args:
+        source: the scene.
+        box: the wanted cells, on the model's grid.
+        maps: for each axis, from the input's cells to the model's.
+
+    Returns:
+        As `to_model`.
+    """
+    supports = [one.support(a, b) for one, a, b in zip(maps, box.start, box.stop, strict=True)]
+    read = Box(tuple(low for low, _ in supports), tuple(high for _, high in supports))
+    return to_model(source.read(read), read, box, maps)
 
 
 def to_output(sums: NDArray[Any], held: Box, box: Box, maps: Sequence[AxisMap | PlacedMap]) -> NDArray[np.float32]:

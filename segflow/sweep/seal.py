@@ -11,7 +11,8 @@ from segflow.sweep.band import Band
 from segflow.sweep.resample import to_output
 from segflow.sweep.task import Task
 from tiling import Accumulator, Box, strip_rows, to_byte
-from tiling.decide import Sums
+from tiling.blend import Labelling
+from tiling.decide import Decision, Sums
 
 
 class Sealer:
@@ -91,15 +92,24 @@ class Sealer:
         whole = self._box.replace_axis(sweep, box.start[sweep], box.stop[sweep])
         valid = self._band.masks.take(box.start[sweep], box.stop[sweep])[box.within(whole)]
         held = task.layout.model_box(box)
-        low, high = held.start[sweep], held.stop[sweep]
-        sums = self._sums.sums(low, high)
-        across = held.within(self._model_box.replace_axis(sweep, low, high))
-        sums = sums[(slice(None), *across)]
-        shown: Sums = to_output(sums, held, box, task.layout.maps) if task.layout.resampled else sums
-        decision = task.head.decide(shown, self._scale)
+        decision = self._decision(held, box)
         decision.labels[~valid] = task.nodata
         if not task.confidence:
             return box, decision.labels, None, valid
-        confidence = to_byte(task.head.confidence(shown, decision, self._scale), self._scale)
+        confidence = to_byte(decision.confidence, self._scale)
         confidence[~valid] = 0
         return box, decision.labels, confidence, valid
+
+    def _decision(self, held: Box, box: Box) -> Decision:
+        """Return labels and, where it is asked for, the winning probability of cells that are all complete."""
+        task, head = self._task, self._task.head
+        low, high = held.start[self._sweep], held.stop[self._sweep]
+        if isinstance(self._sums, Labelling) and head.largest and not task.layout.resampled:
+            return self._sums.largest(low, high, head.ids, task.confidence)
+        across = held.within(self._model_box.replace_axis(self._sweep, low, high))
+        sums = self._sums.sums(low, high)[(slice(None), *across)]
+        shown: Sums = to_output(sums, held, box, task.layout.maps) if task.layout.resampled else sums
+        decision = head.decide(shown, self._scale)
+        if not task.confidence:
+            return decision
+        return Decision(decision.labels, head.confidence(shown, decision, self._scale))
