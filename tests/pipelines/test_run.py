@@ -156,8 +156,8 @@ def test_a_resume_gives_the_same_bits_and_the_same_report(
     assert not (tmp_path / "out" / ".segflow").exists()
 
 
-def staged(folder: Path) -> list[Path]:
-    (store,) = (folder / ".segflow" / "scenes" / "scene").glob("*/staging/labels")
+def staged(folder: Path, layer: str = "labels") -> list[Path]:
+    (store,) = (folder / ".segflow" / "scenes" / "scene").glob(f"*/staging/{layer}")
     return sorted(path for path in store.rglob("*") if path.is_file() and path.name != "zarr.json")
 
 
