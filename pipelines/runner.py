@@ -20,9 +20,11 @@ from pipelines.plan import ScenePlan
 from pipelines.predict import Executor, InProcess, predict
 from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
 from pipelines.recorded import recorded_in
+from pipelines.remembered import keep, recall, same
 from pipelines.report import finished, report
 from pipelines.room import require_room
 from pipelines.workshop import SCENES, Bench, Workshop, remove_shared, shared_of
+from segflow.backends import Recorded
 from segflow.errors import ClusterError, InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
 from segflow.io.atomic import remove_parts
 from segflow.io.lock import locked
@@ -97,25 +99,42 @@ def run(
     scenes = find_scenes(recipe, model.card, selection.limit)
     folder = recipe.folder
     require_nothing_overwritten(recipe, scenes, model)
-    with _workplace(recipe) as shared, closing(_settled(recipe, scenes, model)) as engine:
-        spent = perf_counter() - began
-        one = _Run(recipe, selection, shared, engine, executor(engine), stages, listener, force, spent)
-        states = [one.scene(item, number, len(scenes)) for number, item in enumerate(scenes, 1)]
-        return _publish(recipe, folder, states)
+    with _workplace(recipe) as shared:
+        recorded = _recorded(recipe, scenes, model)
+        recalled = None if force else recall(recipe, model, recorded)
+        known: dict[str, SceneState] = {}
+        if recalled is not None:
+            look = _Run(recipe, selection, shared, recalled, InProcess(recalled.forward), stages, listener, force, 0.0)
+            known = {item.name: state for item in scenes if (state := look.unchanged(item)) is not None}
+            if len(known) == len(scenes):
+                for state in known.values():
+                    listener(SceneEnded(state))
+                return _publish(recipe, folder, list(known.values()))
+        with closing(settle(recipe, recorded, folder / HIDDEN / "int8")) as engine:
+            keep(engine, recipe, recorded)
+            if recalled is not None and not same(engine, recalled):
+                known = {}
+            spent = perf_counter() - began
+            one = _Run(recipe, selection, shared, engine, executor(engine), stages, listener, force, spent)
+            states = [one.scene(item, number, len(scenes), known) for number, item in enumerate(scenes, 1)]
+            return _publish(recipe, folder, states)
 
 
-def _settled(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Engine:
-    """Load the network, in the way in which what is in the output folder was made."""
-    hidden = recipe.folder / HIDDEN
+def _recorded(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Recorded | None:
+    """Return the way in which what is in the output folder was made."""
     names = [item.name for item in scenes]
-    recorded = recorded_in(recipe.folder, hidden / SCENES, names, model.sha256)
-    return settle(recipe, recorded, hidden / "int8")
+    return recorded_in(recipe.folder, recipe.folder / HIDDEN / SCENES, names, model.sha256)
 
 
 def _publish(recipe: Recipe, folder: Path, states: list[SceneState]) -> Outcome:
     if all(state.state in ("failed", "refused") for state in states):
         return Outcome(folder, run_report(recipe.name, states))
     return Outcome(folder, write_run_report(folder, recipe.name, states))
+
+
+def _tell(plan: ScenePlan) -> None:
+    for notice in plan.notices:
+        _LOG.warning("%s: %s", plan.scene, notice)
 
 
 @contextmanager
@@ -161,11 +180,20 @@ class _Run:
         """The output folder."""
         return self.recipe.folder
 
-    def scene(self, item: NamedScene, number: int, scenes: int) -> SceneState:
-        """Run one scene and say what became of it."""
-        bench = Bench(self.folder / HIDDEN / SCENES / item.name, self.shared)
+    def unchanged(self, item: NamedScene) -> SceneState | None:
+        """Return the state of a scene that is finished as it would be made now; None where it is not, or may not be."""
+        if published(item.name, self.folder) is None:
+            return None
         try:
-            state = self._stages(item, bench, number, scenes)
+            return self._finished(item, self._bench(item))[1]
+        except Exception:  # told when it is met again, with the network
+            return None
+
+    def scene(self, item: NamedScene, number: int, scenes: int, known: Mapping[str, SceneState]) -> SceneState:
+        """Run one scene, unless it is known to be unchanged, and say what became of it."""
+        bench = self._bench(item)
+        try:
+            state = known.get(item.name) or self._stages(item, bench, number, scenes)
         except ClusterError:
             bench.clear_unless_resumable()
             raise
@@ -181,16 +209,26 @@ class _Run:
         self.listener(SceneEnded(state))
         return state
 
+    def _bench(self, item: NamedScene) -> Bench:
+        return Bench(self.folder / HIDDEN / SCENES / item.name, self.shared)
+
+    def _finished(self, item: NamedScene, bench: Bench) -> tuple[ScenePlan, SceneState | None]:
+        """Plan a scene; also return its state where it is finished as planned."""
+        plan = self.stages.plan(self.recipe, item, self.engine, self.selection, bench.scratch)
+        before = published(plan.scene, self.folder)
+        if self.force or before is None or not finished(plan, self.folder, before):
+            return plan, None
+        _tell(plan)
+        bench.clear(bench.workshop(plan), plan.preview)
+        return plan, SceneState(scene=item.name, state="unchanged", report=before)
+
     def _stages(self, item: NamedScene, bench: Bench, number: int, scenes: int) -> SceneState:
         began = perf_counter()
-        plan = self.stages.plan(self.recipe, item, self.engine, self.selection, bench.scratch)
-        workshop = bench.workshop(plan)
-        for notice in plan.notices:
-            _LOG.warning("%s: %s", plan.scene, notice)
-        before = published(plan.scene, self.folder)
-        if not self.force and before is not None and finished(plan, self.folder, before):
-            bench.clear(workshop, plan.preview)
-            return SceneState(scene=item.name, state="unchanged", report=before)
+        plan, state = self._finished(item, bench)
+        if state is not None:
+            return state
+        _tell(plan)
+        workshop, before = bench.workshop(plan), published(plan.scene, self.folder)
         if self.force:
             workshop.remove()
         for notice in require_room(self.recipe, plan.disk, bench.folder):

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyogrio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.warp import transform_geom
@@ -90,6 +88,10 @@ def read_aoi(path: str, grid: Grid, raster: str) -> Aoi:
     Raises:
         InputError: the file is missing or no vector file, holds no polygon, or lies beside the raster.
     """
+    # pyogrio brings pandas along, where that is installed: a second that only those should wait who have an area.
+    import pyogrio
+    from pyogrio.errors import DataLayerError, DataSourceError
+
     polygons = []
     try:
         for layer, _ in pyogrio.list_layers(path):
