@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench bench-full clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv: about 7 GB, some minutes"
@@ -30,9 +30,13 @@ test: lint  ## lint, types, arrows between packages, and all tests that are not 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
 
-bench: $(STAMP)
-	$(BIN)/python benchmarks/bench_tiling.py
-	$(BIN)/python benchmarks/backends.py
+bench: $(STAMP)  ## runs, peers and start-up in turns, one table: about 10 minutes on two quiet cores
+	$(BIN)/python -m pip install --quiet --editable ".[test,bench]"
+	$(BIN)/python -m benchmarks
+
+bench-full: $(STAMP)  ## the same on 8,192 x 8,192 and 256 x 256 x 256: the better part of an hour
+	$(BIN)/python -m pip install --quiet --editable ".[test,bench]"
+	$(BIN)/python -m benchmarks --size full
 
 clean:
 	rm -rf .venv demo out build *.egg-info
