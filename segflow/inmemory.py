@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segflow.auto import settle_tiling
-from segflow.backends import load_forward, resolve_settings
+from segflow.backends import Samples, choose
+from segflow.cache import key_of
 from segflow.errors import InputError
 from segflow.grid import Grid
 from segflow.io.array import ArraySource
@@ -19,6 +21,7 @@ from segflow.normalise import AS_IT_IS, standardiser_of
 from segflow.patches import lattice_of, model_shape, patch_of
 from segflow.recipe import Compute, ModelChoice, Tiling
 from segflow.sweep import Task, head_of, sweep
+from segflow.sweep.sample import sample_patches
 from tiling import Box, Layout
 
 
@@ -73,11 +76,24 @@ def predict(
     empty = (255 if card.kind == "raster" else 0) if nodata is None else nodata
     standardise = standardiser_of(card.normalisation, source.channels, source) if seen is None else AS_IT_IS
     task = Task(layout, head_of(card), standardise, card.padding, tiling.accumulator, nodata=empty)
-    forward = load_forward(chosen, resolve_settings(compute, tiling.batch, patch_of(card, tiling)))
+    looked_at = seen or source
+    forward = choose(
+        chosen,
+        compute,
+        tiling.batch,
+        patch_of(card, tiling),
+        samples=lambda: Samples("the array", _identity(values, task), lambda n: sample_patches(task, looked_at, n)),
+    ).forward
     try:
-        (sealed,) = sweep(task, seen or source, forward, (0,) * axes)
+        (sealed,) = sweep(task, looked_at, forward, (0,) * axes)
         return sealed.labels
     finally:
         if seen is not None:
             seen.close()
         forward.close()
+
+
+def _identity(values: NDArray[Any], task: Task) -> str:
+    """Return what stands for the patches that int8 is calibrated with."""
+    whole = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+    return key_of({"array": whole, "lattice": repr(task.layout.lattice), "standardise": repr(task.standardise)})

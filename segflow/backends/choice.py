@@ -250,12 +250,10 @@ def _suits(settings: ForwardSettings, checked: Checked) -> bool:
 
 def _network_facts(model: Model) -> object:
     """Return what decides the speed of a network: weights do not where its structure is known without them."""
-    members = [(one.card.architecture, one.card.arguments, one.card.channels, one.weights) for one in model.members]
-    if any(architecture is None or file.suffix != ".safetensors" for architecture, _, _, file in members):
+    if any(one.card.architecture is None or one.weights.suffix != ".safetensors" for one in model.members):
         return model.sha256
-    plain = sorted(
-        repr((architecture, sorted(given.items()), channels)) for architecture, given, channels, _ in members
-    )
+    cards = [one.card for one in model.members]
+    plain = sorted(repr((card.architecture, sorted(card.arguments.items()), card.channels)) for card in cards)
     return [plain, model.card.output_channels, model.tta]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scipy.ndimage import gaussian_filter
 
 from segflow.backends import Forward, ForwardSettings, load_forward, probe
 from segflow.backends.network import Checked, activation_bytes, check_network
@@ -19,8 +21,9 @@ from segflow.backends.openvino_forward import OpenVinoForward
 from segflow.backends.torch_forward import TorchForward
 from segflow.errors import ModelError
 from segflow.models.card import LabelClass
-from segflow.models.model import Model
+from segflow.models.model import Model, load_model
 from segflow.models.probabilities import Probabilities
+from segflow.recipe import ModelChoice
 
 BACKENDS = ("torch", "openvino", "onnxruntime")
 CLASS: dict[str, Any] = {"torch": TorchForward, "openvino": OpenVinoForward, "onnxruntime": OnnxRuntimeForward}
@@ -389,3 +392,22 @@ def test_the_memory_of_a_request_grows_with_the_patch_and_leaves_no_hook(make_mo
     widest = 4 * 8 * 64 * 64  # the first level's 8 channels, which the last one needs again
     assert 2 * widest < small < 100 * widest
     assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("name", ["landcover-landsat", "landcover-rgb", "brain-tissue", "hippocampus"])
+def test_every_backend_gives_a_built_in_model_the_labels_of_pytorch(name: str) -> None:
+    model = load_model(ModelChoice(weights=f"builtin:{name}"), Path.cwd())
+    axes, stride = len(model.card.patch), model.card.stride
+    patch = tuple(-(-n // stride) * stride for n in ((96, 64) if axes == 2 else (32, 32, 32)))
+    random = np.random.default_rng(5)
+    noise = random.standard_normal((3, len(model.card.channels), *patch), np.float32)
+    patches = list(gaussian_filter(noise, (0, 0, *(2,) * axes)) * 4)
+    module = Probabilities(model.network(), model.card)
+    with torch.inference_mode():
+        expected = np.stack([module(torch.from_numpy(one)[None])[0].numpy() for one in patches])
+    for backend in BACKENDS:
+        forward = load_forward(model, settings(model, backend, 2, patch=patch))
+        got = np.stack(results(forward, patches))
+        forward.close()
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-3)
+        assert agreement(got, expected) >= 0.999
