@@ -100,11 +100,12 @@ def least_work(
 def _ways(size: int, stride: int, overlap: int, most: int) -> dict[int, int]:
     """Return the smallest patch for each number of patches along an axis: size to number."""
     out: dict[int, int] = {}
+    least = (overlap // stride + 1) * stride
     for count in range(1, most + 1):
-        patch = -(-(size + (count - 1) * overlap) // (count * stride)) * stride
-        if patch <= overlap:
-            break
+        patch = max(-(-(size + (count - 1) * overlap) // (count * stride)) * stride, least)
         out[patch] = _count(size, patch, overlap)
+        if patch == least:
+            break
     return out
 
 
