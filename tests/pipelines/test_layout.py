@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.layout import layout_of
-from segflow.errors import PlanError
-from tiling import Box, Demand, Lattice, Layout, Network, cut, demand
+from pipelines.layout import NoRoomError, layout_of
+from tiling import Box, Demand, Lattice, Layout, Network, cut, demand, share
 from tiling.strategies import layouts
 
 LAWS = settings(max_examples=150, deadline=None, derandomize=True)
@@ -71,18 +70,18 @@ def test_one_worker_with_ample_memory_gets_one_block(scene: Layout, wanted: Lite
 
 @given(scenes, wishes, st.integers(1, 4), st.floats(0.0, 1.2))
 @LAWS
-def test_a_layout_fits_the_allowance_or_is_refused(scene: Layout, wanted: Wanted, workers: int, share: float) -> None:
-    allowed = int(share * workers * need(lay(scene, "whole")).total_bytes)
+def test_a_layout_fits_the_allowance_or_is_refused(scene: Layout, wanted: Wanted, workers: int, part: float) -> None:
+    allowed = int(part * need(lay(scene, "whole")).run_bytes(workers))
     refused = None
     try:
         layout = lay(scene, wanted, workers, allowed)
-    except PlanError as error:
+    except NoRoomError as error:
         refused = error
         layout = smallest(scene, workers) if wanted == "auto" else lay(scene, wanted, workers)
-    assert (need(layout).total_bytes * workers > allowed) == (refused is not None)
     if refused is not None:
-        assert ("set tiling.block: auto" in refused.remedy) == (wanted != "auto")
+        assert refused.least_bytes == need(layout).run_bytes(workers)
         assert (f"each of {workers} workers" in refused.found) == (workers > 1)
+    assert (need(layout).run_bytes(workers) > allowed) == (refused is not None)
 
 
 def smallest(scene: Layout, workers: int) -> Layout:
@@ -95,14 +94,32 @@ def smallest(scene: Layout, workers: int) -> Layout:
     return Layout(scene.lattice, scene.shape, scene.region, coarse.sweep, block, coarse.rows)
 
 
+@given(scenes, st.integers(1, 9))
+@LAWS
+def test_auto_cuts_the_sweep_into_no_more_blocks_than_there_are_workers(scene: Layout, workers: int) -> None:
+    layout = lay(scene, "auto", workers)
+    assert len(layout) == layout.counts[layout.sweep] <= workers
+
+
+@given(st.integers(1, 10_000), st.integers(1, 40), st.integers(1, 300))
+@LAWS
+def test_a_share_is_the_least_multiple_of_the_unit_of_which_so_many_hold_all(
+    length: int, parts: int, unit: int
+) -> None:
+    found = share(length, parts, unit)
+    assert found % unit == 0
+    assert ceil(length / found) <= parts
+    assert found == unit or ceil(length / (found - unit)) > parts
+
+
 @given(scenes, st.floats(0.0, 1.0))
 @LAWS
 def test_auto_cuts_across_only_when_memory_is_short_and_never_the_sweep_of_one_worker(
-    scene: Layout, share: float
+    scene: Layout, part: float
 ) -> None:
     whole, least = lay(scene, "auto"), smallest(scene, 1)
     low, high = need(least).total_bytes, need(whole).total_bytes
-    allowed = max(low, int(low + share * (high - low)))
+    allowed = max(low, int(low + part * (high - low)))
     layout = lay(scene, "auto", allowed=allowed)
     assert layout.counts[layout.sweep] == 1
     assert (len(layout) == 1) == (high <= allowed)
@@ -140,12 +157,47 @@ def test_auto_gives_every_worker_a_run_along_the_sweep(workers: int) -> None:
     assert layout.counts == (workers, 1)
 
 
+def test_tile7_on_four_workers_repeats_no_more_than_a_tenth_of_its_patches() -> None:
+    """The Dubai mosaic's seventh tile, at 25 % overlap."""
+    shape = (6184, 5450)
+    lattice = Lattice.of(shape, (256, 256), (192, 192))
+    layout = layout_of(lattice, shape, Box.whole(shape), None, "auto", 4, 4, need, AMPLE)
+    assert layout.counts == (4, 1)
+    assert layout.forwards / layout.forwards_minimum <= 1.10
+
+
+@pytest.mark.parametrize(("patch", "step", "most"), [(64, 32, 1.15), (128, 64, 1.31), (128, 96, 1.44)])
+def test_a_volume_cut_two_by_two_repeats_one_row_of_patches_a_cut(patch: int, step: int, most: float) -> None:
+    shape = (512, 512, 512)
+    lattice = Lattice.of(shape, (patch,) * 3, (step,) * 3)
+    whole = Box.whole(shape)
+    half = share(512, 2, step)
+    room = need(Layout(lattice, shape, whole, 0, (768, half, half), 768)).run_bytes(1)
+    layout = layout_of(lattice, shape, whole, None, "auto", 1, 1, need, room)
+    count = lattice.counts[0]
+    assert layout.counts == (1, 2, 2)
+    assert layout.forwards / layout.forwards_minimum == pytest.approx(((count + 1) / count) ** 2)
+    assert layout.forwards / layout.forwards_minimum <= most
+
+
+def test_memory_for_a_third_of_a_cross_section_cuts_it_into_three_and_no_more() -> None:
+    shape = (4096, 1536)
+    lattice = Lattice.of(shape, (64, 64), (64, 64))
+    whole = Box.whole(shape)
+    rows = layout_of(lattice, shape, whole, None, "auto", 1, 1, need, AMPLE).rows
+    room = need(Layout(lattice, shape, whole, 0, (4096, 512), rows)).run_bytes(1)
+    assert layout_of(lattice, shape, whole, None, "auto", 1, 1, need, room).counts == (1, 3)
+
+
 def test_a_refusal_names_the_parts_of_what_is_needed() -> None:
     lattice, shape, region = square(2048)
-    parts: Callable[[Layout], Demand] = lambda _: Demand(1 << 30, 2 << 20, 3 << 20, 4 << 20, 5 << 20)  # noqa: E731
-    with pytest.raises(PlanError) as caught:
+    mib = 1 << 20
+    parts: Callable[[Layout], Demand] = lambda _: Demand(  # noqa: E731
+        1 << 30, mib, 2 * mib, 3 * mib, 4 * mib, 5 * mib, 6 * mib, 7 * mib
+    )
+    with pytest.raises(NoRoomError) as caught:
         layout_of(lattice, shape, region, None, "auto", 2, 2, parts, 1 << 30)
-    for said in ("2.0 GiB", "process 1.0 GiB", "input 2.0 MiB", "patches in flight 5.0 MiB", "each of 2 workers"):
+    for said in ("3.0 GiB", "process 1.0 GiB", "input 3.0 MiB", "patches in flight 10.0 MiB", "each of 2 workers"):
         assert said in caught.value.found
     assert caught.value.expected == "at most 1.0 GiB"
     assert "compute.memory" in caught.value.remedy

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from math import prod
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numcodecs import Zstd
 
-from tiling import Box, Demand, Lattice, Layout, Network, NumpyBand, Store, demand, disk_bytes
+from tiling import (
+    Box,
+    Demand,
+    Lattice,
+    Layout,
+    Network,
+    NumpyBand,
+    Store,
+    Surroundings,
+    WeightCache,
+    demand,
+    disk,
+    strip_rows,
+)
 from tiling.strategies import layouts
 
 LAWS = settings(max_examples=60, deadline=None, derandomize=True)
@@ -21,13 +37,46 @@ def laid(patch: int = 64, block: int = 256, scene: int = 1024, rows: int = 32, o
     return Layout(lattice, shape, Box.whole(shape), 0, (block, block), rows)
 
 
-@given(layouts(), st.sampled_from(("int32", "int16")))
+AROUND = Surroundings(storage_bytes=11, finish_bytes=13)
+
+
+@given(layouts(), st.sampled_from(("int32", "int16")), st.integers(0, 1 << 24))
 @LAWS
-def test_the_total_is_the_sum_and_no_part_is_negative(layout: Layout, store: Store) -> None:
-    need = demand(layout, NETWORK, 2, store)
-    parts = [getattr(need, field.name) for field in fields(Demand)]
-    assert all(isinstance(part, int) and part >= 0 for part in parts)
-    assert need.total_bytes == sum(parts)
+def test_a_process_holds_its_base_and_the_larger_of_sweeping_and_publishing(
+    layout: Layout, store: Store, finish: int
+) -> None:
+    need = demand(layout, NETWORK, 2, store, surroundings=replace(AROUND, finish_bytes=finish))
+    parts = {field.name: getattr(need, field.name) for field in fields(Demand)}
+    assert all(isinstance(part, int) and part >= 0 for part in parts.values())
+    assert need.total_bytes == max(need.sweep_bytes, need.driver_bytes)
+    assert need.sweep_bytes + need.finish_bytes == sum(parts.values())
+    assert need.driver_bytes == NETWORK.base_bytes + AROUND.storage_bytes + finish
+
+
+@given(layouts(), st.integers(2, 9))
+@LAWS
+def test_a_run_is_one_process_or_its_workers_and_the_one_that_drives_them(layout: Layout, workers: int) -> None:
+    need = demand(layout, NETWORK, 2, surroundings=AROUND)
+    assert need.run_bytes(1) == need.total_bytes
+    assert need.run_bytes(workers) == workers * need.sweep_bytes + need.driver_bytes
+
+
+@given(layouts(), st.integers(1, 1000))
+@LAWS
+def test_a_strip_s_floats_take_no_more_than_64_mib_unless_it_is_one_row(layout: Layout, outputs: int) -> None:
+    rows = strip_rows(layout, outputs)
+    across = [n for axis, n in enumerate(layout.block) if axis != layout.sweep]
+    floats = 4 * outputs * prod(across) if layout.resampled else 4 * prod(across)
+    assert rows == 1 or rows * floats <= 64 << 20
+
+
+@given(layouts())
+@LAWS
+def test_weights_that_are_kept_are_no_more_than_projected(layout: Layout) -> None:
+    lattice = layout.lattice
+    cache = WeightCache(lattice, 1 << 24)
+    kept = {id(weight): weight.nbytes for weight in (cache[index] for index in np.ndindex(*lattice.counts))}
+    assert sum(kept.values()) <= demand(layout, NETWORK, 1).weights_bytes
 
 
 @given(layouts(), st.sampled_from(("int32", "int16")))
@@ -86,5 +135,22 @@ def test_resampling_costs_floats(output: int) -> None:
     assert demand(laid(output=output), NETWORK, 1).sealed_bytes > demand(laid(), NETWORK, 1).sealed_bytes
 
 
-def test_disk_holds_staging_copy_and_file() -> None:
-    assert disk_bytes(laid(scene=1000), layers=2) == 6_000_000
+def test_disk_is_bounded_by_what_packed_labels_can_hold_and_a_file_has_overviews() -> None:
+    need = disk(laid(scene=1000), classes=255, confidence=True, unpacked_bytes=5)
+    assert need.labels_bytes == 1_100_000
+    assert need.staged_bytes == 2_100_000
+    assert need.temporary_bytes == 2_100_000 + 1_100_000 + 5
+    assert need.output_bytes == 2_800_000
+    assert need.total_bytes == need.temporary_bytes + need.output_bytes
+    assert need.usual.unpacked_bytes == 5
+    assert need.usual.total_bytes < need.total_bytes
+
+
+@pytest.mark.parametrize("classes", [2, 5, 30, 200, 1000])
+def test_random_labels_pack_into_no_more_than_projected(classes: int) -> None:
+    drawn = np.random.default_rng(classes).integers(0, classes, 1 << 18)
+    labels = drawn.astype(np.uint8 if classes <= 256 else np.uint16)
+    lattice = Lattice.of((1 << 18,), (64,), (32,))
+    layout = Layout(lattice, (1 << 18,), Box.whole((1 << 18,)), 0, (1 << 18,), 64)
+    packed = len(Zstd(level=1).encode(labels))
+    assert packed <= disk(layout, classes).labels_bytes
