@@ -52,8 +52,8 @@ class Calibration:
     @property
     def words(self) -> str:
         """The same for a reader of the report."""
-        where = "patches that it was not calibrated with" if self.unseen else "the patches that it was calibrated with"
+        seen = "patches that it was not calibrated with" if self.unseen else "of these (there is no other)"
         return (
-            f"int8 was calibrated on {self.patches} patches of {self.scene}; on {self.held_out} {where} "
+            f"int8 was calibrated on {self.patches} patches of {self.scene}; on {self.held_out} {seen} "
             f"{self.agreement:.2%} of the labels were those of f32, {self.speed:.1f} times as fast"
         )

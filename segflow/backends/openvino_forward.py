@@ -110,7 +110,8 @@ class OpenVinoForward:
         if self._compiled is None:
             raise RuntimeError("this forward has been closed; load it again")
         room = self._settings.batch
-        free: deque[Any] = deque(self._compiled.create_infer_request() for _ in range(room))
+        # One more than run at once, whose result the consumer looks at: nothing is copied.
+        free: deque[Any] = deque(self._compiled.create_infer_request() for _ in range(room + 1))
 
         def start(patch: Patch) -> Any:
             self._signature.check(patch)
@@ -121,9 +122,9 @@ class OpenVinoForward:
 
         def finish(request: Any) -> Patch:
             request.wait()
-            result: Patch = np.array(request.output_tensors[0].data[0], np.float32)
+            result: Patch = np.asarray(request.output_tensors[0].data[0], np.float32)
             mark_nonfinite(result, request.input_tensors[0].data[0])
-            free.append(request)
+            free.append(request)  # behind those that are free now, so that it is not started before the next result
             return result
 
         def abandon(request: Any) -> None:

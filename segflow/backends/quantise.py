@@ -195,7 +195,7 @@ def _compared(
 def _both(
     full: OpenVinoForward, small: OpenVinoForward, patches: Sequence[NDArray[np.float32]]
 ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    return list(full.stream(patches)), list(small.stream(patches))
+    return [found.copy() for found in full.stream(patches)], [found.copy() for found in small.stream(patches)]
 
 
 def _labels(values: NDArray[np.float32], card: Card) -> NDArray[Any]:

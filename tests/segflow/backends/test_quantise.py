@@ -97,8 +97,8 @@ def test_calibrating_prints_nothing_and_leaves_loggers_as_they_were(
     calibrated(make_model(), samples)
     assert capfd.readouterr().out == ""
     assert logging.getLoggerClass() is kind
-    telemetry = sys.modules["nncf.telemetry"].telemetry  # type: ignore[attr-defined]
-    assert type(telemetry).__name__ == "NNCFTelemetryStub"
+    assert "nncf" in sys.modules
+    assert sys.modules.get("openvino_telemetry") is None, "what reports home was imported"
 
 
 def test_int8_without_anything_to_calibrate_with_is_refused(make_model: Any) -> None:
