@@ -16,6 +16,7 @@ from pipelines.prepare import Selection, find_scenes, plan_scene
 from pipelines.room import require_room
 from pipelines.runner import HIDDEN
 from pipelines.workshop import SCENES
+from segflow.backends.room import used_bytes
 from segflow.memory import allowance, shown
 from segflow.recipe import Recipe
 
@@ -28,11 +29,13 @@ def main(options: argparse.Namespace) -> int:
         selection = Selection(options.window, options.bbox, options.limit)
         scenes = find_scenes(recipe, engine.model.card, selection.limit)
         allowed = allowance(recipe.compute.memory, engine.base_bytes)
+        on_device = used_bytes(engine.settings.device)
         rows = []
         for item in scenes:
             plan = plan_scene(recipe, item, engine, selection)
             notices = require_room(recipe, plan.disk, recipe.folder / HIDDEN / SCENES / item.name)
-            rows.append(_row(plan, recipe, engine.seconds_a_patch, allowed, notices))
+            row = _row(plan, recipe, engine.seconds_a_patch, notices)
+            rows.append({**row, "memory_allowed_bytes": allowed, "device_memory_bytes": on_device})
     finally:
         engine.close()
     if options.json:
@@ -42,9 +45,7 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-def _row(
-    plan: ScenePlan, recipe: Recipe, seconds_a_patch: float, allowed: int, notices: tuple[str, ...]
-) -> dict[str, Any]:
+def _row(plan: ScenePlan, recipe: Recipe, seconds_a_patch: float, notices: tuple[str, ...]) -> dict[str, Any]:
     layout = plan.task.layout
     axes = plan.grid.axes
     lattice, region = layout.lattice, layout.model_box(layout.region)
@@ -70,7 +71,6 @@ def _row(
         "precision": plan.forward.precision,
         "batch": plan.forward.batch,
         "memory_bytes": plan.demand.run_bytes(recipe.compute.workers_here),
-        "memory_allowed_bytes": allowed,
         "memory": {**asdict(plan.demand), "worker_bytes": _worker_bytes(plan, recipe)},
         "disk_bytes": plan.disk.total_bytes,
         "disk": {
@@ -96,6 +96,7 @@ def _text(row: dict[str, Any]) -> str:
     model = "" if row["model_shape"] == row["shape"] else f" (the model sees {named('model_shape')})"
     disk = row["disk"]
     each = f", {shown(row['memory']['worker_bytes'])} a worker" if row["workers"] > 1 else ""
+    device = f"; {shown(row['device_memory_bytes'])} of the device" if row["device_memory_bytes"] else ""
     lines = [
         f"{row['scene']}",
         f"  scene      {named('shape')}{model}",
@@ -103,7 +104,7 @@ def _text(row: dict[str, Any]) -> str:
         f"  forwards   {row['forwards']:,} at most, {row['forwards_minimum']:,} if none were repeated; "
         f"{row['overhead']:g} x the scene's cells",
         f"  blocks     {row['blocks']:,} of {named('block')}, swept along {row['sweep']}, {row['workers']} worker(s)",
-        f"  network    {row['backend']} on {row['device']}, {row['precision']}, {row['batch']} in flight",
+        f"  network    {row['backend']} on {row['device']}, {row['precision']}, {row['batch']} in flight{device}",
         f"  memory     {shown(row['memory_bytes'])}{each}; {shown(row['memory_allowed_bytes'])} allowed",
         f"  disk       {shown(disk['temporary_bytes'])} for a while, at most {shown(disk['temporary_most_bytes'])}",
         f"  output     {shown(disk['output_bytes'])}, at most {shown(disk['output_most_bytes'])}",
