@@ -11,7 +11,6 @@ import contextlib
 import io
 import json
 import logging
-import resource
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from typing import Any
 
 from benchmarks import ours, peers
 from benchmarks.case import Case, read_case
+from segflow.memory import peak_rss_bytes
 
 Contestant = Callable[[Case], Callable[[], Mapping[str, Any]]]
 
@@ -49,8 +49,7 @@ def measured(job: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     with contextlib.redirect_stdout(io.StringIO()):
         told = dict(job())
     spent = {"seconds": perf_counter() - wall, "processor": process_time() - processor, "startup": 0.0}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {**spent, **told, "peak_bytes": peak if sys.platform == "darwin" else peak * 1024}
+    return {**spent, **told, "peak_bytes": peak_rss_bytes()}
 
 
 def main() -> None:
