@@ -138,7 +138,7 @@ def test_a_run_in_int8_is_resumed_and_left_alone_like_any_other_and_reports_its_
     values = np.random.default_rng(2).integers(0, 255, (3, 192, 160), np.uint8)
     with rasterio.open(
         tmp_path / "scene.tif", "w", driver="GTiff", width=160, height=192, count=3, dtype="uint8",
-        crs="EPSG:32632", transform=rasterio.Affine(1, 0, 0, 0, -1, 0),
+        crs="EPSG:32632", transform=rasterio.Affine(1, 0, 4e5, 0, -1, 5e6),
     ) as file:  # fmt: skip
         file.write(values)
     recipe = Recipe.model_validate(
