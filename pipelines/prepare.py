@@ -11,6 +11,8 @@ from pipelines.engine import Engine
 from pipelines.layout import layout_of
 from pipelines.plan import ReferencePlan, ScenePlan
 from pipelines.remedies import laid
+from pipelines.tolerance import change_on
+from segflow.auto import AutoTiling
 from segflow.errors import PlanError, RecipeError
 from segflow.io.discover import Scene, output_names
 from segflow.io.opening import files_of, open_source, window_of
@@ -113,11 +115,13 @@ def plan_scene(
             nodata=recipe.outputs.nodata if recipe.kind == "raster" else 0,
         )
         _require_expressible(task, card, recipe)
+        identity = (seen or source).identity()
+        auto, told = _tolerated(source, task, engine, identity)
         return ScenePlan(
             scene=item.name,
             inputs=item.scene.paths,
             spec=spec,
-            identity=(seen or source).identity(),
+            identity=identity,
             grid=source.grid,
             model=engine.model.absolute(),
             weights_sha256=engine.weights_sha256,
@@ -130,13 +134,27 @@ def plan_scene(
             workers=recipe.compute.most_workers,
             reference=reference,
             preview=region != Box.whole(source.grid.shape),
-            notices=(*source.notices, *notices, *_part_of(region, source), *engine.notices),
+            notices=(*source.notices, *notices, *_part_of(region, source), *engine.notices, *told),
             why=engine.why,
-            auto=engine.auto,
+            auto=auto,
             stamps=(*stamps, *(() if reference is None else reference.stamps)),
         )
     finally:
         source.close()
+
+
+def _tolerated(source: Source, task: Task, engine: Engine, identity: str) -> tuple[AutoTiling | None, tuple[str, ...]]:
+    """Measure on the scene what the overlap was chosen for; return that, and a notice where it falls short."""
+    auto = engine.auto
+    if auto is None or auto.tolerance is None:
+        return auto, ()
+    change = change_on(source, task, engine.model, auto, identity)
+    if change is None or change <= auto.tolerance:
+        return replace(auto, change=change), ()
+    return replace(auto, change=change), (
+        f"a cut changes a probability of {source.name} by {change:.2g}, more than tiling.tolerance {auto.tolerance:g}: "
+        "halve the tolerance, or set it to 0",
+    )
 
 
 def _part_of(region: Box, source: Source) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ class AutoTiling:
         tolerance: how much a probability may change because of a cut; None where the overlap was stated.
         reach: cells on either side of a cut that can depend on the other side; None: no end was found.
         effective: radius that holds 99.9 % of the input gradient of a cell; None: not known.
+        change: the largest change of a probability by a cut that was measured on the scene; None: not measured.
     """
 
     asked: str
@@ -46,6 +47,7 @@ class AutoTiling:
     tolerance: float | None = None
     reach: int | None = None
     effective: int | None = None
+    change: float | None = None
 
     def applied(self, tiling: Tiling) -> Tiling:
         """Return the tiling with nothing left open."""

@@ -107,7 +107,8 @@ def _patches(tiling: TilingFacts) -> str:
     if auto is None or auto.tolerance is None:
         return said
     sees = "no bound of its field was found" if auto.reach is None else f"the network sees {auto.reach} cells far"
-    return f"{said}. A cut changes a probability by at most {auto.tolerance:g}; {sees}"
+    measured = "" if auto.change is None else f", measured here {auto.change:.2g}"
+    return f"{said}. A cut may change a probability by {auto.tolerance:g}{measured}; {sees}"
 
 
 def place_section(report: SceneReport) -> str:

@@ -106,6 +106,7 @@ class AutoFacts(_Part):
     tolerance: float | None = Field(None, description="How much a cut may change a probability; null: not asked for.")
     reach: int | None = Field(None, description="Cells on either side of a cut that can depend on the other side.")
     effective: int | None = Field(None, description="Radius that holds 99.9 % of the input gradient of a cell.")
+    change: float | None = Field(None, description="Largest change of a probability by a cut, measured on the scene.")
 
 
 class TilingFacts(_Part):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ _VERSION = 1
 """Raised when what is measured, or how, changes."""
 _SEEDS = {2: (1, 2, 3), 3: (1,)}
 _LONGEST = {2: 2048, 3: 384}
-_ACROSS = {2: 384, 3: 64}
+ACROSS = {2: 384, 3: 64}
+"""Cells of a slab on the axes that are not cut."""
 _RADIUS = {2: 128, 3: 24}
 _HEADROOM = 3.0
 _REMEDY = "set tiling.patch and tiling.overlap to numbers, or leave them out"
@@ -107,7 +108,7 @@ def _measured(
             reach = Reach(None)  # it takes no strip; what it depends on is seen below
         effective = effective_radius(whole, torch.from_numpy(leaves(channels, (trial,) * axes, 0))[None])
         cut, context = _sizes(reach.cells, effective, patch, axes, stride)
-        across = _up(_ACROSS[axes], stride)
+        across = _up(ACROSS[axes], stride)
         _require_room(network, model, (cut + 2 * context, *(across,) * (axes - 1)), most_bytes)
         changes = np.zeros(cut // 2, np.float64)
         for seed, axis in product(_SEEDS[axes], range(axes)):
@@ -164,19 +165,21 @@ def _require_room(network: nn.Module, model: Model, shape: tuple[int, ...], most
         )
 
 
-def largest_change(model: Model, pieces: list[NDArray[np.float32]], context: int, margin: int) -> float:
-    """Return the largest change of a probability at least `margin` cells from every cut, on given input.
+def changes_on(model: Model, pieces: Sequence[tuple[NDArray[np.float32], tuple[int, ...]]]) -> NDArray[np.float64]:
+    """Return what cuts change on given input: the largest change of a probability by distance, over all pieces.
 
     Args:
         model: card and weights.
-        pieces: standardised input (channel, *axes), each with `context` further cells on every side.
-        context: cells.
-        margin: cells.
+        pieces: standardised input (channel, *axes), and how many cells on either side of each axis are cut off it.
     """
-    network: Any = Probabilities(model.network(), model.card).eval()
+    network = Probabilities(model.network(), model.card).eval()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return max(float(change(network, piece, (context,) * (piece.ndim - 1))[margin]) for piece in pieces)
+        found = [change(network, around, context).astype(np.float64) for around, context in pieces]
     finally:
         torch.set_num_threads(threads)
+    out = np.zeros(max(len(one) for one in found))
+    for one in found:
+        out = np.maximum(out, np.pad(one, (0, len(out) - len(one))))
+    return out

@@ -1,0 +1,80 @@
+"""Whether the overlap that `auto` took keeps its promise on a scene: measured at places of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segflow.auto import AutoTiling
+from segflow.cache import key_of, remember, remembered
+from segflow.io.source import Source
+from segflow.models.model import Model
+from segflow.sweep import Task
+from segflow.sweep.resample import read_model
+from tiling import Box, blended_change
+
+_PLACES = 4
+_DRAWS = 10
+_HALF_VALID = 0.5
+
+
+def change_on(source: Source, task: Task, model: Model, auto: AutoTiling, identity: str) -> float | None:
+    """Return the largest change of a probability by a cut, at places of a scene; None where nothing is cut there.
+
+    At each place, on one axis after the other, a slab as deep as the overlap demands is run by itself and with as many
+    further cells on either side; what differs, by distance from the cut, is blended as the run's patches are.
+
+    Args:
+        source: the scene.
+        task: how it is swept.
+        model: card and weights.
+        auto: what was settled.
+        identity: of the scene's content; what was measured once is remembered.
+    """
+    lattice = task.layout.lattice
+    axes = [axis for axis, count in enumerate(lattice.counts) if count > 1]
+    if not axes:
+        return None
+    key = key_of({"asked": auto.asked, "patch": auto.patch, "overlap": auto.overlap, "scene": identity})
+    kept = remembered("changes", key)
+    if kept is not None:
+        return None if kept["change"] is None else float(kept["change"])
+    from segflow.models.receptive.field import changes_on
+
+    random = np.random.RandomState(sum(lattice.shape))
+    pieces = [_piece(source, task, model, auto, axes[k % len(axes)], random) for k in range(_PLACES)]
+    whole = [piece for piece in pieces if piece is not None]
+    found = None
+    if whole:
+        changes = changes_on(model, whole)
+        size = max(auto.patch)
+        changes = np.pad(changes, (0, max(0, size - len(changes))))
+        steps = [(lattice.patch[axis], lattice.axes[axis].starts[1]) for axis in axes]
+        found = max(blended_change(patch, step, changes, auto.blend) for patch, step in steps)
+    remember("changes", key, {"change": found})
+    return found
+
+
+def _piece(
+    source: Source, task: Task, model: Model, auto: AutoTiling, axis: int, random: np.random.RandomState
+) -> tuple[NDArray[np.float32], tuple[int, ...]] | None:
+    """Return a slab's input with what is around it, and what is cut off; None where the scene has no room for it."""
+    from segflow.models.receptive.field import ACROSS
+
+    shape, stride = task.layout.lattice.shape, model.card.stride
+    deep = -(-auto.overlap // (2 * stride)) * stride
+    context = max(stride, deep)
+    cut = min(auto.patch[axis], 2 * (deep + stride))
+    wanted = [-(-ACROSS[len(shape)] // stride) * stride] * len(shape)
+    size = [min(n, s // stride * stride) for n, s in zip(wanted, shape, strict=True)]
+    size[axis] = cut + 2 * context
+    if size[axis] > shape[axis] or min(size) < 1:
+        return None
+    for _ in range(_DRAWS):
+        rooms = [(s - n) // stride + 1 for n, s in zip(size, shape, strict=True)]
+        start = tuple(int(random.randint(room)) * stride for room in rooms)
+        box = Box(start, tuple(a + n for a, n in zip(start, size, strict=True)))
+        values, valid = read_model(source, box, task.input_maps)
+        if valid.mean() > _HALF_VALID:
+            return task.standardise(values, valid), tuple(context if k == axis else 0 for k in range(len(shape)))
+    return None

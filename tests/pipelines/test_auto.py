@@ -1,0 +1,75 @@
+"""`auto` in a run: settled once, recorded, followed by whoever goes on, and measured on the scene."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.runner import run
+from segflow.recipe import Recipe, parse_recipe
+from segflow.report import SceneReport
+from tests.making import make_model, write_raster
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGFLOW_CACHE", str(tmp_path / "cache"))
+
+
+def recipe_of(tmp_path: Path, **compute: Any) -> Recipe:
+    weights = tmp_path / "m" / "random-raster.safetensors"
+    if not weights.exists():
+        make_model(weights.parent)
+        write_raster(tmp_path / "a.tif", (700, 260))
+    data = {
+        "kind": "raster",
+        "inputs": str(tmp_path / "a.tif"),
+        "model": {"weights": str(weights)},
+        "tiling": {"patch": "auto", "overlap": "auto"},
+        "compute": {"backend": "torch", "device": "cpu", **compute},
+        "outputs": {"folder": str(tmp_path / "out")},
+    }
+    return parse_recipe(data, tmp_path)
+
+
+def scene_of(recipe: Recipe, **options: Any) -> tuple[str, SceneReport]:
+    (state,) = run(recipe, **options).report.scenes
+    assert state.report is not None, state.error
+    return state.state, state.report
+
+
+def test_a_finished_scene_keeps_its_patch_whatever_memory_and_cache_say_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, report = scene_of(recipe_of(tmp_path, memory="6 GiB"))
+    assert state == "done"
+    assert report.run is not None
+    tiling = report.run.tiling
+    assert tiling is not None
+    assert tiling.auto is not None
+    assert tiling.auto.patch == tiling.patch
+    assert tiling.blend == "crop"
+    assert tiling.step[0] == tiling.patch[0] - tiling.auto.overlap
+    assert tiling.overhead < 2
+    monkeypatch.setenv("SEGFLOW_CACHE", str(tmp_path / "other"))
+    again, _ = scene_of(recipe_of(tmp_path, memory="4 GiB", workers=1))
+    assert again == "unchanged"
+    assert not (tmp_path / "other" / "fields").exists()
+
+
+def test_the_change_by_a_cut_is_measured_on_the_scene_and_stays_within_the_tolerance(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    _, report = scene_of(recipe)
+    assert report.run is not None
+    assert report.run.tiling is not None
+    auto = report.run.tiling.auto
+    assert auto is not None
+    assert auto.change is not None
+    assert auto.tolerance is not None
+    assert 0 <= auto.change <= auto.tolerance
+    written = json.loads((tmp_path / "out" / "a_report.json").read_text())
+    assert written["run"]["tiling"]["auto"]["change"] == auto.change
+    assert "A cut may change a probability by 0.01" in (tmp_path / "out" / "a_report.html").read_text()
