@@ -131,12 +131,16 @@ def count_confusion(
         part = slice(start, start + _CHUNK)
         ref, good, said = (None if array is None else array[part] for array in flat_rest)
         column = of_prediction(flat_prediction[part])
-        row = np.full(column.shape, void, np.intp) if ref is None else of_reference(ref)
+        if good is not None:
+            column[~good] = void
+        if ref is None:
+            joint[void * (n + 2) : (void + 1) * (n + 2)] += np.bincount(column, minlength=n + 2)
+            continue
+        row = of_reference(ref)
         if said is not None:
             row[~said] = void
         if good is not None:
             row[~good] = void
-            column[~good] = void
         row *= n + 2
         row += column
         joint += np.bincount(row, minlength=joint.size)
