@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 from typing import Any
@@ -25,8 +25,8 @@ from segflow.errors import ClusterError, SegflowError
 
 _LOG = logging.getLogger(__name__)
 
-AHEAD = 2
-"""Blocks submitted for each worker, so that none waits for the driver."""
+AHEAD = 4
+"""Blocks submitted for each worker, so that none waits for the driver: half of them before more are sent in one go."""
 
 _PATIENCE_SECONDS = 60.0
 """How long a scene that failed waits for the chunks that other workers are making."""
@@ -166,15 +166,18 @@ class _Shift:
         return chain([item.rest for item in self._sent.values()], self._jobs)
 
     def _submit(self) -> None:
-        """Keep the window full."""
-        while len(self._sent) < self._window and (job := next(self._jobs, None)) is not None:
-            self._send(job)
+        """Fill the window when half of it is free: what one call to the scheduler costs is shared by many blocks."""
+        if 2 * len(self._sent) <= self._window:
+            self._send(list(islice(self._jobs, self._window - len(self._sent))))
 
-    def _send(self, job: BlockJob) -> None:
-        key = f"segflow-{uuid4().hex}"
-        future = self._client.submit(work, self._order, job, key=key, pure=False, resources=self._resources)
-        self._sent[key] = _Sent(job, future, job.first_chunk)
-        future.add_done_callback(self._inbox.put)
+    def _send(self, jobs: list[BlockJob]) -> None:
+        if not jobs:
+            return
+        keys = [f"segflow-{uuid4().hex}" for _ in jobs]
+        options = {"key": keys, "pure": False, "resources": self._resources}
+        for future, job in zip(self._client.map(work, jobs, order=self._order, **options), jobs, strict=True):
+            self._sent[future.key] = _Sent(job, future, job.first_chunk)
+            future.add_done_callback(self._inbox.put)
 
     def _told(self, key: str, record: ChunkRecord) -> Iterator[ChunkRecord]:
         """Yield a record that is new; a block that another worker runs once more tells its chunks once more."""
@@ -204,7 +207,7 @@ class _Shift:
         if isinstance(error, KilledWorker):
             if item.next > item.job.first_chunk:
                 del self._sent[future.key]
-                self._send(item.rest)
+                self._send([item.rest])
                 return
             raise SegflowError(
                 f"a worker died again and again: {error}",

@@ -72,7 +72,7 @@ class _Held:
 _held: list[_Held] = []
 
 
-def work(order: Order, job: BlockJob) -> list[ChunkRecord]:
+def work(job: BlockJob, order: Order) -> list[ChunkRecord]:
     """Run a block; each chunk is told under the order's topic, with this task's key, as soon as it is stored.
 
     A process runs one block at a time, however many threads Dask gives it: its memory is planned for one. It stops

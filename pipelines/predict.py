@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -118,7 +118,10 @@ def predict(
             require_unchanged(plan.stamps)
             journal.record(record)
             on_chunk(record)
-        if _missing_in(plan, {(record.block, record.number) for record in journal.chunks()}):
+        done = _none_done(plan)
+        for record in journal.chunks():
+            done[(*record.block, record.number)] = True
+        if next(_missing_in(plan, done), None) is not None:
             raise DamagedStagingError(
                 f"a record of {workshop.journal} is gone",
                 "the chunks that were recorded",
@@ -148,10 +151,10 @@ def _divisor(block: int) -> int:
     return fitting if fitting >= _FILE_CELLS // 8 else block
 
 
-def _missing(plan: ScenePlan, journal: Journal, staging: Staging) -> list[BlockJob]:
-    """List what is to be done; journalled chunks whose bytes are lost or changed are forgotten."""
+def _missing(plan: ScenePlan, journal: Journal, staging: Staging) -> Iterator[BlockJob]:
+    """Return what is to be done; journalled chunks whose bytes are lost or changed are forgotten before."""
     layout = plan.task.layout
-    done: set[tuple[tuple[int, ...], int]] = set()
+    done = _none_done(plan)
     chunks: tuple[Box, ...] = ()
     block: tuple[int, ...] | None = None
     lost = []
@@ -159,7 +162,7 @@ def _missing(plan: ScenePlan, journal: Journal, staging: Staging) -> list[BlockJ
         if record.block != block:
             block, chunks = record.block, layout.chunks(record.block)
         if staging.checksum(chunks[record.number]) == record.checksum:
-            done.add((record.block, record.number))
+            done[(*record.block, record.number)] = True
         else:
             lost.append((record.block, record.number))
     for name, number in lost:
@@ -167,19 +170,20 @@ def _missing(plan: ScenePlan, journal: Journal, staging: Staging) -> list[BlockJ
     return _missing_in(plan, done)
 
 
-def _missing_in(plan: ScenePlan, done: Set[tuple[tuple[int, ...], int]]) -> list[BlockJob]:
-    """Return the runs of chunks that are not done, block by block."""
+def _none_done(plan: ScenePlan) -> NDArray[np.bool_]:
+    """Return room for which chunks are done, a byte each: (*blocks, chunk of the block)."""
     layout = plan.task.layout
-    jobs: list[BlockJob] = []
+    return np.zeros((*layout.counts, layout.block[layout.sweep] // layout.rows), np.bool_)
+
+
+def _missing_in(plan: ScenePlan, done: NDArray[np.bool_]) -> Iterator[BlockJob]:
+    """Yield the runs of chunks that are not done, block by block."""
+    layout = plan.task.layout
     for name in layout:
-        for number in range(len(layout.chunks(name))):
-            if (name, number) in done:
-                continue
-            if jobs and (jobs[-1].block, jobs[-1].stop_chunk) == (name, number):
-                jobs[-1] = replace(jobs[-1], stop_chunk=number + 1)
-            else:
-                jobs.append(BlockJob(name, number, number + 1))
-    return jobs
+        here = done[name][: -(-layout.box(name).shape[layout.sweep] // layout.rows)]
+        edges = np.flatnonzero(np.diff(np.concatenate(([True], here, [True]))))
+        for first, stop in edges.reshape(-1, 2).tolist():
+            yield BlockJob(name, first, stop)
 
 
 def run_block(

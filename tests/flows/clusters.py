@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 
@@ -37,6 +38,7 @@ class Processes:
     port: int = field(default_factory=free_port)
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
     over: Event = field(default_factory=Event)
+    numbers: Iterator[int] = field(default_factory=count)
 
     @property
     def address(self) -> str:
@@ -49,7 +51,7 @@ class Processes:
 
     def worker(self, *options: str, **env: str) -> subprocess.Popen[bytes]:
         """Start a worker of one thread, without a nanny: what is killed stays dead."""
-        number = len(self.started)
+        number = next(self.numbers)
         own = self.folder / f"worker-{number}"
         own.mkdir(parents=True)
         fixed = ("--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0")
@@ -69,7 +71,7 @@ class Processes:
         Thread(target=keep, daemon=True).start()
 
     def _start(self, *words: str, **env: str) -> subprocess.Popen[bytes]:
-        log = (self.folder / f"{words[0]}-{len(self.started)}.log").open("wb")
+        log = (self.folder / f"{words[0]}-{next(self.numbers)}.log").open("wb")
         process = subprocess.Popen(
             [sys.executable, "-m", "dask", *words],
             cwd=self.folder,
