@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.layout import NoRoomError, layout_of
-from tiling import Box, Demand, Lattice, Layout, Network, cut, demand, share
+from tiling import Box, Demand, Lattice, Layout, Network, cut, demand, rows_of, share
 from tiling.strategies import layouts
 
 LAWS = settings(max_examples=150, deadline=None, derandomize=True)
@@ -171,8 +171,8 @@ def test_a_volume_cut_two_by_two_repeats_one_row_of_patches_a_cut(patch: int, st
     shape = (512, 512, 512)
     lattice = Lattice.of(shape, (patch,) * 3, (step,) * 3)
     whole = Box.whole(shape)
-    half = share(512, 2, step)
-    room = need(Layout(lattice, shape, whole, 0, (768, half, half), 768)).run_bytes(1)
+    half, rows = share(512, 2, step), rows_of(step)
+    room = need(Layout(lattice, shape, whole, 0, (share(512, 1, rows), half, half), rows)).run_bytes(1)
     layout = layout_of(lattice, shape, whole, None, "auto", 1, 1, need, room)
     count = lattice.counts[0]
     assert layout.counts == (1, 2, 2)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -110,6 +111,25 @@ def test_what_an_interrupted_run_has_stored_is_not_asked_for_again(
     with (tmp_path / "out" / "stored").open("wb") as file:
         file.truncate(1 << 30)
     assert require_room(recipe, disk, tmp_path / "out") is not None
+
+
+def test_a_plan_of_ten_gigapixels_or_of_many_scenes_is_made_in_no_time(
+    tmp_path: Path, weights: Path, engine: Engine
+) -> None:
+    tile = write_raster(tmp_path / "tile.tif", (64, 64))
+    large = recipe_of(str(write_empty(tmp_path / "large.vrt", tile, 100_000)), weights)
+    began = process_time()
+    assert plan(large, engine).task.layout.forwards > 4_000_000
+    assert process_time() - began < 5
+    for number in range(100):
+        (tmp_path / "many").mkdir(exist_ok=True)
+        (tmp_path / "many" / f"{number}.tif").hardlink_to(tile)
+    many = recipe_of(str(tmp_path / "many"), weights)
+    scenes = find_scenes(many, engine.model.card)
+    began = process_time()
+    plans = [plan_scene(many, item, engine, Selection()) for item in scenes]
+    assert len({one.fingerprint for one in plans}) == 1
+    assert (process_time() - began) / 100 < 0.1
 
 
 def write_empty(path: Path, tile: Path, side: int) -> Path:
