@@ -296,7 +296,9 @@ def around(model: Model, shape: tuple[int, ...], seed: int) -> NDArray[np.float3
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "context"), [("landcover-landsat", 224, 64), ("hippocampus", 96, 8)], ids=lambda v: str(v)
+    ("name", "size", "context"),
+    [("landcover-landsat", 224, 64), pytest.param("hippocampus", 96, 8, marks=pytest.mark.slow)],
+    ids=lambda v: str(v),
 )
 def test_built_in_models_keep_the_tolerance_on_data_that_nothing_was_measured_on(
     name: str, size: int, context: int
