@@ -18,7 +18,7 @@ def harness(kind: str, workers: int, folder: Path, making_in: Callable[[Path], A
     """Make a scene, and run it undisturbed."""
     making = making_in(folder)
     making.model("volume" if kind == "volume" else "raster")
-    compute = {"workers": workers, "backend": "openvino"}
+    compute = {"workers": workers, "backend": "openvino", "memory": "16GiB"}
     outputs = {"folder": "out", "confidence": True}
     if kind == "volume":
         making.volume(shape=(44, 40, 96))
