@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -223,6 +224,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write all numbers here")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="segflow-bench-") as folder:
+        os.environ["SEGFLOW_CACHE"] = str(Path(folder) / "cache")  # nothing of earlier runs helps
         bench = Bench(SIZES[asked.size], asked.rounds, folder)
         said(f"# segflow, {asked.size} sizes, {asked.rounds} rounds in turns: median (min to max)\n")
         said(", ".join(f"{key} {value}" for key, value in bench.numbers["machine"].items()))

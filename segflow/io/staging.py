@@ -43,7 +43,9 @@ class Staging:
         self._region = region
         self._unreadable: tuple[type[Exception], ...] = (*self._place.failures, RuntimeError, ValueError)
         names = self._place.arrays()
-        self._arrays = {name: zarr.open_array(self._place.store(name), mode="r+") for name in names}
+        arrays = {name: zarr.open_array(self._place.store(name), mode="r+") for name in names}
+        # An array does not keep how it was made: a chunk of background alone would have no file.
+        self._arrays = {name: array.with_config({"write_empty_chunks": True}) for name, array in arrays.items()}
         stores = {name: _Whole(self._place.store(name, read_only=True)) for name in names}
         self._stored = {name: zarr.open_array(store, mode="r") for name, store in stores.items()}
 
