@@ -82,7 +82,7 @@ def run_on(start: Any, made: Any, folder: Path, cluster: str, *settings: str) ->
 
 def require_the_bytes_of_one_process(process: subprocess.Popen[str], made: Any, folder: Path) -> str:
     """Wait for a run's end, and compare what it has made; return what it said."""
-    _, err = process.communicate(timeout=280)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     assert "Traceback" not in err
     assert made.digests()
