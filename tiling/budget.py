@@ -7,8 +7,7 @@ from math import log2, prod
 
 from tiling.blend import Store
 from tiling.block import Layout
-from tiling.lattice import Lattice
-from tiling.weights import _CACHE_BYTES
+from tiling.weights import kept_bytes
 
 _STRIP_BYTES = 64 << 20
 _USUAL = (0.25, 0.75)
@@ -128,7 +127,7 @@ def demand(
         storage_bytes=surroundings.storage_bytes,
         input_band_bytes=_input_bytes(layout, network.inputs, itemsize, rows, step, input_cross),
         accumulator_bytes=depth * cross * sums_cell,
-        weights_bytes=_weights_bytes(layout.lattice),
+        weights_bytes=kept_bytes(layout.lattice) + 4 * patch_cells,
         sealed_bytes=_sealed_bytes(layout, network.outputs, cells, depth, layers),
         in_flight_bytes=network.in_flight * network.activation_bytes
         + 4 * patch_cells * (2 * network.inputs + network.outputs + 3),
@@ -178,13 +177,6 @@ def _input_bytes(layout: Layout, inputs: int, itemsize: int, rows: int, step: in
         shares = (n / m for n, m in zip(layout.shape, layout.lattice.shape, strict=True))
         work = round((inputs * (itemsize + 4) + 3) * max(1.0, prod(shares))) + 3 * 4 * inputs
     return cross * max((2 * rows + step) * cell + step * work, rows * (cell + work))
-
-
-def _weights_bytes(lattice: Lattice) -> int:
-    """The weights that `WeightCache` keeps, and one that is being made."""
-    size = 4 * prod(lattice.patch)
-    shapes = prod(min(len(axis.starts), 2 * axis.most - 1) for axis in lattice.axes)
-    return (min(shapes, max(1, _CACHE_BYTES // size)) + 1) * size
 
 
 def _across(lengths: tuple[int, ...], sweep: int) -> int:
@@ -258,7 +250,7 @@ def disk(layout: Layout, classes: int, confidence: bool = False, unpacked_bytes:
     """Project the disk that a scene takes at most.
 
     Packed labels take no more than the logarithm of their number, and a tenth more, even where every cell's is drawn
-    by lot.
+    by lot; those of more than 255 classes take two bytes.
 
     Args:
         layout: blocks and patches.
@@ -267,4 +259,5 @@ def disk(layout: Layout, classes: int, confidence: bool = False, unpacked_bytes:
         unpacked_bytes: inputs that are unpacked, or prepared as a whole.
     """
     cells = layout.region.size
-    return Disk(round(cells * 1.1 * min(2.0, log2(classes + 1) / 8)), cells if confidence else 0, unpacked_bytes)
+    labels = 1.1 * log2(classes + 1) / 8 if classes < 256 else 2.0
+    return Disk(round(cells * labels), cells if confidence else 0, unpacked_bytes)

@@ -106,6 +106,13 @@ class WeightCache:
         return weight
 
 
+def kept_bytes(lattice: Lattice) -> int:
+    """Return the most that a `WeightCache` of a lattice holds."""
+    size = 4 * int(np.prod(lattice.patch))
+    shapes = int(np.prod([len(set(_alike(axis, _BITS // lattice.ndim))) for axis in lattice.axes]))
+    return min(shapes, max(1, _CACHE_BYTES // size)) * size
+
+
 @lru_cache(maxsize=64)
 def _alike(axis: Axis, bits: int) -> tuple[int, ...]:
     """For each patch, the first patch on the axis with the same running sums."""

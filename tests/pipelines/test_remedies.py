@@ -27,8 +27,8 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    classes = tuple(LabelClass(id=k, name=f"class {k}", colour=f"#{k * 1000:06x}") for k in range(60))
-    return make_model(tmp_path_factory.mktemp("model"), classes=classes, ignore=())
+    classes = tuple(LabelClass(id=k, name=f"class {k}", colour=f"#{k * 1000:06x}") for k in range(100))
+    return make_model(tmp_path_factory.mktemp("model"), classes=classes, ignore=(), patch=(256, 256))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def remedies(error: PlanError) -> list[dict[str, Any]]:
     [
         ({"tiling.block": "whole"}, "tiling.block"),
         ({"tiling.block": 2048}, "tiling.accumulator"),
-        ({"compute.workers": 4}, "compute.workers"),
+        ({"compute.workers": 4, "tiling.block": 2048}, "compute.workers"),
     ],
 )
 def test_every_setting_that_a_refusal_for_memory_names_makes_it_fit(
@@ -119,7 +119,7 @@ def test_a_plan_of_ten_gigapixels_or_of_many_scenes_is_made_in_no_time(
     tile = write_raster(tmp_path / "tile.tif", (64, 64))
     large = recipe_of(str(write_empty(tmp_path / "large.vrt", tile, 100_000)), weights)
     began = process_time()
-    assert plan(large, engine).task.layout.forwards > 4_000_000
+    assert plan(large, engine).task.layout.forwards > 250_000
     assert process_time() - began < 5
     for number in range(100):
         (tmp_path / "many").mkdir(exist_ok=True)
