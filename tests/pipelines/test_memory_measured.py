@@ -59,7 +59,7 @@ def require_as_planned(found: Measured) -> None:
     for peak in found.worker_peaks:
         assert 0.8 <= peak / planned <= 1.2, f"{peak / 2**20:.0f} MiB, of {planned / 2**20:.0f} planned"
     assert sum(found.peaks) <= 1.2 * found.plan["memory_bytes"]
-    assert found.report["run"]["peak_rss_bytes"] <= max(found.peaks)
+    assert found.report["run"]["peak_rss_bytes"] <= 1.01 * max(found.peaks)
 
 
 def test_a_raster_swept_whole_holds_what_is_planned(tmp_path: Path) -> None:
