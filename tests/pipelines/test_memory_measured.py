@@ -55,9 +55,10 @@ def volume_recipe(
 
 
 def require_as_planned(found: Measured) -> None:
+    """The projection is of the largest block; a worker may have got a smaller one."""
     planned = found.plan["memory"]["worker_bytes"]
-    for peak in found.worker_peaks:
-        assert 0.8 <= peak / planned <= 1.2, f"{peak / 2**20:.0f} MiB, of {planned / 2**20:.0f} planned"
+    peak = max(found.worker_peaks)
+    assert 0.8 <= peak / planned <= 1.2, f"{peak / 2**20:.0f} MiB, of {planned / 2**20:.0f} planned"
     assert sum(found.peaks) <= 1.2 * found.plan["memory_bytes"]
     assert found.report["run"]["peak_rss_bytes"] <= 1.01 * max(found.peaks)
 
