@@ -91,6 +91,7 @@ def test_a_volume_holds_what_is_planned(tmp_path: Path, spacing: Any, workers: i
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_raster_of_40000_squared_holds_no_more_than_a_tenth_over_one_of_10000_squared(tmp_path: Path) -> None:
     tile = TILE7 if TILE7.exists() else write_raster(tmp_path / "tile.tif", (2048, 2048))
     peaks = []
