@@ -23,7 +23,7 @@ from segflow.io.volume import VolumeSpec
 from segflow.models.card import Card
 from segflow.models.describe import describe
 from segflow.models.formats.described import Described
-from segflow.models.model import load_model
+from segflow.models.load import load_model
 from segflow.recipe import Inputs, ModelChoice
 from segflow.recipe.read import keys_to_fill
 

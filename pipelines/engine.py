@@ -14,7 +14,8 @@ from segflow.auto import AutoTiling
 from segflow.backends import Forward, ForwardSettings, Recorded, Samples, candidates, choose, probe
 from segflow.errors import PlanError, RecipeError
 from segflow.memory import allowance, growth, rss_bytes, shown
-from segflow.models.model import Model, load_model
+from segflow.models.load import load_model
+from segflow.models.model import Model
 from segflow.patches import patch_of
 from segflow.recipe import Recipe
 

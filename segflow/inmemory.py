@@ -16,7 +16,8 @@ from segflow.errors import InputError
 from segflow.grid import Grid
 from segflow.io.array import ArraySource
 from segflow.io.prepared import frame_of, prepared
-from segflow.models.model import Model, load_model
+from segflow.models.load import load_model
+from segflow.models.model import Model
 from segflow.normalise import AS_IT_IS, standardiser_of
 from segflow.patches import lattice_of, model_shape, patch_of
 from segflow.recipe import Compute, ModelChoice, Tiling

@@ -26,7 +26,7 @@ def main(options: argparse.Namespace) -> int:
 def _card(weights: str | None) -> Card | None:
     if weights is None:
         return None
-    from segflow.models.model import load_model
+    from segflow.models.load import load_model
     from segflow.recipe import ModelChoice
 
     return load_model(ModelChoice(weights=weights), Path.cwd()).card

@@ -13,7 +13,7 @@ from typing import Any
 from segflow.errors import RecipeError
 from segflow.models.architectures import architectures, torchvision_architectures
 from segflow.models.card import Card, read_card
-from segflow.models.model import BUILTIN, builtin, builtins, load_model
+from segflow.models.load import BUILTIN, builtin, builtins, load_model
 from segflow.recipe import ModelChoice
 
 _TORCHVISION = "torchvision:"

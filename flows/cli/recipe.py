@@ -41,7 +41,7 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
 
 
 def _from_flags(options: argparse.Namespace, settings: dict[str, Any]) -> Recipe:
-    from segflow.models.model import load_model
+    from segflow.models.load import load_model
     from segflow.recipe import ModelChoice
 
     data = {"kind": "raster", "inputs": {"path": options.input}, "model": {"weights": options.model}}

@@ -15,7 +15,8 @@ from segflow.models.formats import SAFETENSORS, format_of, resolve
 from segflow.models.formats.pickles import read_pickle
 from segflow.models.formats.safetensors import read_weights
 from segflow.models.formats.states import as_float, inner_state, some, without_prefix
-from segflow.models.model import full_arguments, load_model
+from segflow.models.load import load_model
+from segflow.models.model import full_arguments
 from segflow.models.registry import build
 from segflow.recipe import ModelChoice, Recipe
 from segflow.training.scenes import train_of

@@ -9,7 +9,7 @@ import pytest
 
 from segflow.models.architectures import architectures, torchvision_architectures
 from segflow.models.card import read_card
-from segflow.models.model import builtins
+from segflow.models.load import builtins
 
 BUILTIN = Path(__file__).resolve().parents[2] / "segflow" / "models" / "builtin"
 

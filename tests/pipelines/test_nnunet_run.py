@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipelines import run
 from segflow.grid import Grid
 from segflow.inmemory import predict
-from segflow.models.model import load_model
+from segflow.models.load import load_model
 from segflow.recipe import ModelChoice, parse_recipe
 from tests.nnunet import making
 

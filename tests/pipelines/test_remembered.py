@@ -14,7 +14,7 @@ from pipelines.engine import Engine
 from pipelines.recorded import recorded_in
 from pipelines.remembered import recall
 from pipelines.runner import Outcome
-from segflow.models.model import load_model
+from segflow.models.load import load_model
 from segflow.recipe import Recipe, parse_recipe
 from tests.making import make_model, write_raster
 

@@ -21,7 +21,8 @@ from segflow.backends.openvino_forward import OpenVinoForward
 from segflow.backends.torch_forward import TorchForward
 from segflow.errors import ModelError
 from segflow.models.card import LabelClass
-from segflow.models.model import Model, load_model
+from segflow.models.load import load_model
+from segflow.models.model import Model
 from segflow.models.probabilities import Probabilities
 from segflow.recipe import ModelChoice
 

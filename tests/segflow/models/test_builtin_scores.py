@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segflow.io.volume import VolumeSpec, open_volume
-from segflow.models.model import builtin
+from segflow.models.load import builtin
 from segflow.training.split import deal
 from tiling import Box
 

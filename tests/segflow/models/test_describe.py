@@ -13,7 +13,7 @@ from segflow.models.card import Normalisation
 from segflow.models.describe import describe
 from segflow.models.formats import FORMATS, format_of
 from segflow.models.formats.onnx_header import read_header
-from segflow.models.model import builtins, load_model
+from segflow.models.load import builtins, load_model
 from segflow.models.registry import build
 from segflow.recipe import ModelChoice
 from tests.bringing import ARGUMENTS, OPEN, Ended, Last, Plain, add_metadata, network, quietly, save_state, to_onnx

@@ -20,7 +20,8 @@ from segflow.backends import ForwardSettings, load_forward
 from segflow.backends.network import activation_bytes
 from segflow.errors import ModelError
 from segflow.models.ensemble import Averaged, symmetries
-from segflow.models.model import Model, load_model
+from segflow.models.load import load_model
+from segflow.models.model import Model
 from segflow.models.probabilities import Probabilities
 from segflow.recipe import Compute, Tiling, parse_recipe
 from tests.bringing import CLASSES, OPEN, choose, network, save_state, to_onnx

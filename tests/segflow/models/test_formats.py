@@ -23,7 +23,7 @@ from pipelines import run
 from segflow import predict
 from segflow.backends.network import activation_bytes
 from segflow.errors import ModelError
-from segflow.models.model import load_model
+from segflow.models.load import load_model
 from segflow.models.probabilities import Probabilities
 from segflow.models.registry import build
 from segflow.recipe import Compute, ModelChoice, Tiling, parse_recipe

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from segflow.errors import ModelError
 from segflow.models.card import Card, LabelClass, Normalisation, write_card
-from segflow.models.model import Model, builtin, builtins, load_model
+from segflow.models.load import builtin, builtins, load_model
+from segflow.models.model import Model
 from segflow.models.probabilities import Probabilities
 from segflow.models.registry import build
 from segflow.recipe import ModelChoice

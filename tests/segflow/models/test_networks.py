@@ -108,7 +108,7 @@ def test_a_misspelt_architecture_gets_the_nearest_name() -> None:
 
 def test_listing_models_and_architectures_does_not_import_torch() -> None:
     code = (
-        "import sys; from segflow.models.architectures import architectures; from segflow.models.model import builtins;"
+        "import sys; from segflow.models.architectures import architectures; from segflow.models.load import builtins;"
         "import segflow.recipe, segflow.training; architectures(); builtins(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,7 +13,7 @@ from segflow.backends.network import activation_bytes
 from segflow.errors import ModelError
 from segflow.models.card import Card, read_card, write_card
 from segflow.models.formats import format_of, is_nnunet_folder, resolve
-from segflow.models.model import load_model
+from segflow.models.load import load_model
 from segflow.models.nnunet.folder import folds_of, nnunet_card
 from segflow.recipe import ModelChoice
 from tests.nnunet.planned import DATASET, configuration, plans, write_fold, write_plans

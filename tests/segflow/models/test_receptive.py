@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from segflow.auto import settle_tiling
 from segflow.errors import ModelError, PlanError
 from segflow.models.choice import ModelChoice
-from segflow.models.model import Model, builtin, load_model
+from segflow.models.load import builtin, load_model
+from segflow.models.model import Model
 from segflow.models.networks.unet import UNet
 from segflow.models.receptive.cuts import change
 from segflow.models.receptive.field import changes_on, field_of

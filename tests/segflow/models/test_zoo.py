@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from segflow.errors import ModelError, SegflowError
 from segflow.models import zoo
 from segflow.models.architectures import torchvision_architectures
-from segflow.models.model import full_arguments, load_model
+from segflow.models.load import load_model
+from segflow.models.model import full_arguments
 from segflow.models.registry import build
 from segflow.recipe import ModelChoice
 

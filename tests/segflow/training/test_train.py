@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from segflow.errors import ModelError, OutputError, RecipeError
 from segflow.io.lock import locked
 from segflow.models.card import Card
-from segflow.models.model import load_model
+from segflow.models.load import load_model
 from segflow.models.probabilities import Probabilities
 from segflow.recipe import ModelChoice, Recipe, parse_recipe
 from segflow.training.train import train
