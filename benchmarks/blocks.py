@@ -26,10 +26,10 @@ from distributed import Client, LocalCluster
 
 from flows.cluster import NEVER, Fleet
 from flows.dask_executor import connected
-from pipelines.engine import settle
 from pipelines.journal import ChunkRecord
 from pipelines.predict import Workshop, predict
 from pipelines.prepare import Selection, find_scenes, plan_scene
+from pipelines.settle import settle
 from segflow.metrics import Counts
 from segflow.recipe import read_recipe
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from pipelines.engine import Engine
@@ -13,6 +12,7 @@ from pipelines.plan import ScenePlan
 from pipelines.prepare import Selection, find_scenes, plan_scene
 from segflow.backends import ForwardSettings, Samples
 from segflow.io.opening import open_source
+from segflow.memory import rss_bytes
 from segflow.models.model import Model
 from segflow.recipe import Recipe
 from segflow.sweep.sample import NoForward, sample_patches
@@ -31,8 +31,7 @@ def samples_of(recipe: Recipe, model: Model, settings: ForwardSettings) -> Sampl
     """
     alone = recipe.model_copy(update={"references": None})
     (first,) = find_scenes(alone, model.card, 1)
-    held = psutil.Process().memory_info().rss
-    engine = Engine(model, model.sha256, settings, NoForward(), {}, "", held, 0.0)
+    engine = Engine(model, model.sha256, settings, NoForward(), {}, "", rss_bytes(), 0.0)
     plan = plan_scene(alone, first, engine, Selection())
     return Samples(first.name, plan.fingerprint, lambda count: _patches(plan, count))
 

@@ -1,26 +1,16 @@
-"""The network, loaded and settled once a run."""
+"""The network of a run: what it is, how it is run, and what it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from time import perf_counter
 
-import numpy as np
-
-from pipelines.auto import with_tiling_settled
 from segflow.auto import AutoTiling
-from segflow.backends import Forward, ForwardSettings, Recorded, Samples, candidates, choose, probe
-from segflow.errors import PlanError, RecipeError
-from segflow.memory import allowance, growth, rss_bytes, shown
+from segflow.backends import Forward, ForwardSettings
+from segflow.errors import RecipeError
 from segflow.models.load import load_model
 from segflow.models.model import Model
-from segflow.patches import patch_of
 from segflow.recipe import Recipe
-
-_ESTIMATE: dict[str, float] = {"torch": 1.0, "openvino": 0.4, "onnxruntime": 0.6}
-"""Share of the estimate of `activation_bytes` that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,85 +62,3 @@ def model_of(recipe: Recipe) -> Model:
             "the recipe has no model", "model.weights", "add `model: {weights: builtin:landcover-rgb}` or a path"
         )
     return load_model(recipe.model, recipe.resolve, recipe.kind)
-
-
-def settle(recipe: Recipe, recorded: Recorded | None = None, home: Path | None = None) -> Engine:
-    """Load the model and fix how it is run, by one probe with as many patches as there will be in flight.
-
-    Args:
-        recipe: what runs on what.
-        recorded: how results that are in the output folder were made; it is followed where it can be.
-        home: folder that all workers see, for what is made of the network (int8); None: the user's cache.
-
-    Raises:
-        RecipeError, ModelError: what is asked for does not exist here.
-        PlanError: so many patches of that size do not fit in memory.
-    """
-    model = model_of(recipe)
-    recipe, auto = with_tiling_settled(recipe, model)
-    patch = patch_of(model.card, recipe.tiling)
-    ways = candidates(recipe.compute, recipe.tiling.batch, patch)
-    choice = choose(
-        model,
-        recipe.compute,
-        recipe.tiling.batch,
-        patch,
-        recorded=recorded,
-        fitting=_fitting(recipe, model, ways),
-        samples=lambda: _samples(recipe, model, ways[0]),
-        home=home,
-    )
-    settings, forward = choice.settings, choice.forward
-    held = rss_bytes()
-    with growth() as grown:
-        found = probe(forward, model.card, patch)
-        blank = np.zeros((len(model.card.channels), *patch), np.float32)
-        began = perf_counter()
-        for _ in forward.stream([blank] * forward.in_flight):
-            pass
-        seconds = (perf_counter() - began) / forward.in_flight
-    return Engine(
-        model,
-        model.sha256,
-        settings,
-        forward,
-        dict(forward.facts),
-        found,
-        held,
-        seconds,
-        choice.why,
-        () if choice.calibration is None else (choice.calibration.words,),
-        grown.bytes // forward.in_flight,
-        auto,
-    )
-
-
-def _samples(recipe: Recipe, model: Model, settings: ForwardSettings) -> Samples:
-    from pipelines.calibration import samples_of
-
-    return samples_of(recipe, model, settings)
-
-
-def _fitting(recipe: Recipe, model: Model, ways: Sequence[ForwardSettings]) -> set[str]:
-    """Return the backends whose patches memory holds, before one of them is run.
-
-    Raises:
-        PlanError: it holds those of none; the first is told.
-    """
-    if ways[0].device != "cpu":
-        return {way.backend for way in ways}
-    from segflow.backends.network import activation_bytes
-
-    card = model.card
-    held = rss_bytes()
-    each = activation_bytes(model.network(), ways[0].patch, len(card.channels), card.stride)
-    allowed = allowance(recipe.compute.memory, held)
-    need = {way.backend: held + int(_ESTIMATE[way.backend] * each * way.batch) for way in ways}
-    found = {str(backend) for backend, size in need.items() if size <= allowed}
-    if not found:
-        raise PlanError(
-            f"{ways[0].batch} patches of {list(ways[0].patch)} in flight need about {shown(min(need.values()))}",
-            f"at most {shown(allowed)}",
-            "lower tiling.patch or tiling.batch, or raise compute.memory",
-        )
-    return found

@@ -29,7 +29,7 @@ from segflow.sweep import ENGINE
 
 _KIND = "settled"
 _LIBRARIES = ("segflow", "numpy", "torch", "openvino", "onnxruntime", "onnx", "nncf", "segmentation-models-pytorch")
-_CODE = ("segflow/backends", "segflow/models", "segflow/patches.py", "pipelines/engine.py")
+_CODE = ("segflow/backends", "segflow/models", "segflow/patches.py", "pipelines/engine.py", "pipelines/settle.py")
 _GPUS = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
 _SETTINGS: TypeAdapter[ForwardSettings] = TypeAdapter(ForwardSettings)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from pipelines.engine import Engine, model_of, settle
+from pipelines.engine import Engine, model_of
 from pipelines.events import ChunkDone, Listener, SceneEnded, SceneStarted
 from pipelines.export import export
 from pipelines.journal import ChunkRecord, Totals
@@ -23,6 +23,7 @@ from pipelines.recorded import recorded_in
 from pipelines.remembered import keep, recall, same
 from pipelines.report import finished, report
 from pipelines.room import require_room
+from pipelines.settle import settle
 from pipelines.workshop import SCENES, Bench, Workshop, remove_shared, shared_of
 from segflow.backends import Recorded
 from segflow.errors import ClusterError, InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError

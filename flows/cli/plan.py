@@ -10,11 +10,11 @@ from math import prod
 from typing import Any
 
 from flows.cli.recipe import recipe_of
-from pipelines.engine import settle
 from pipelines.plan import ScenePlan
 from pipelines.prepare import Selection, find_scenes, plan_scene
 from pipelines.room import require_room
 from pipelines.runner import HIDDEN
+from pipelines.settle import settle
 from pipelines.workshop import SCENES
 from segflow.backends.room import used_bytes
 from segflow.memory import allowance, shown

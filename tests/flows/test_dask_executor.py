@@ -18,10 +18,10 @@ import rasterio
 
 from flows.cluster import fleet
 from flows.dask_executor import DaskExecutor, connected
-from pipelines.engine import settle
 from pipelines.plan import ScenePlan
 from pipelines.predict import InProcess, Workshop, predict
 from pipelines.prepare import Selection, find_scenes, plan_scene
+from pipelines.settle import settle
 from segflow.errors import InputError, ModelError
 from segflow.recipe import Compute, read_recipe
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.engine import Engine, settle
+from pipelines.engine import Engine
 from pipelines.plan import ScenePlan
 from pipelines.prepare import Selection, find_scenes, plan_scene
 from pipelines.room import require_room
+from pipelines.settle import settle
 from segflow.errors import PlanError
 from segflow.models.card import LabelClass
 from segflow.recipe import Recipe, parse_recipe
