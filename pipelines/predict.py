@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -196,8 +197,8 @@ def run_block(
     Raises:
         InputError, ModelError, OutputError: reading, running or storing failed.
     """
-    first = job.first_chunk
-    for record in _noted(staging, plan, job):
+    first, read = job.first_chunk, _read_from(plan)
+    for record in _noted(staging, plan, job, read):
         yield record
         first += 1
     sealed = sweep(plan.task, scene.source, forward, job.block, first, job.stop_chunk)
@@ -213,15 +214,15 @@ def run_block(
         record = ChunkRecord(
             job.block, number, checksum, counts, part.forwards, part.forwards_minimum, seconds, peak_rss_bytes()
         )
-        staging.note(_note(job.block, number), record.to_text())
+        staging.note(_note(job.block, number, read), record.to_text())
         yield record
 
 
-def _noted(staging: Staging, plan: ScenePlan, job: BlockJob) -> Iterator[ChunkRecord]:
+def _noted(staging: Staging, plan: ScenePlan, job: BlockJob, read: str) -> Iterator[ChunkRecord]:
     """Yield the records of a job's first chunks that are stored and noted already."""
     chunks = plan.task.layout.chunks(job.block)
     for number in range(job.first_chunk, job.stop_chunk):
-        text = staging.noted(_note(job.block, number))
+        text = staging.noted(_note(job.block, number, read))
         if text is None:
             return
         try:
@@ -234,8 +235,17 @@ def _noted(staging: Staging, plan: ScenePlan, job: BlockJob) -> Iterator[ChunkRe
         yield record
 
 
-def _note(block: tuple[int, ...], number: int) -> str:
-    return ".".join(map(str, (*block, number)))
+def _read_from(plan: ScenePlan) -> str:
+    """Name the files that chunks are made of, by their stamps.
+
+    A chunk that is noted may be made of a file that was changed since the plan, and that the driver has not looked at.
+    When its content comes back the plan is the same, but the stamps are others: the note is not found.
+    """
+    return hashlib.sha256(repr(plan.stamps).encode()).hexdigest()[:16]
+
+
+def _note(block: tuple[int, ...], number: int, read: str) -> str:
+    return ".".join(map(str, (*block, number, read)))
 
 
 def _count(plan: ScenePlan, part: Sealed, reference: Source | None) -> Counts:

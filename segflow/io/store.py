@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
 from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
@@ -110,7 +111,8 @@ class Folder:
         """See `Place`."""
         path = self._path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.part")
+        # Two may put one file: a worker that was given up, and the one in its place.
+        beside = path.with_name(f"{path.name}.{uuid4().hex}.part")
         beside.write_bytes(data)
         beside.replace(path)
 

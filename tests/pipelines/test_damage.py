@@ -363,6 +363,26 @@ def test_a_file_that_comes_back_as_it_was_is_gone_on_with(
     assert bits(tmp_path / "out") == bits(whole)
 
 
+def test_a_chunk_made_of_a_changed_file_is_not_taken_over_when_the_file_comes_back(
+    tmp_path: Path, raster: Path, model: Path
+) -> None:
+    mine, other = tmp_path / "scene.tif", write_raster(tmp_path / "other.tif", seed=8)
+    mine.write_bytes(raster.read_bytes())
+    recipe = recipe_of(tmp_path / "out", mine, model, tiling={"block": 100})
+    resume(recipe_of(tmp_path / "plain", raster, model, tiling={"block": 100}))
+    heard: list[Event] = []
+
+    def change(event: Event) -> None:
+        heard.append(event)
+        if sum(isinstance(item, ChunkDone) for item in heard) == 2:
+            written_over_by(other, mine)()
+
+    assert "was changed while it was read" in str(run(recipe, listener=change).report.scenes[0].error)
+    written_over_by(raster, mine)()
+    resume(recipe)
+    assert bits(tmp_path / "out") == bits(tmp_path / "plain")
+
+
 def test_a_volume_that_is_removed_while_it_is_read_stops_the_scene(tmp_path: Path) -> None:
     model = make_model(tmp_path, "volume")
     volume = write_volume(tmp_path / "scene.nii")
