@@ -69,6 +69,8 @@ class DaskExecutor:
             ClusterError: there is no worker, or no scheduler, for as long as the recipe waits.
             SegflowError: what a worker raised, or that workers died again and again on one block.
         """
+        if self._client.status != "running":  # lost while the scene before was published
+            self._reconnect()
         if self._fleet.remote:
             send(plan, workshop)
         while True:
