@@ -44,5 +44,9 @@ def remember(kind: str, key: str, value: Mapping[str, Any]) -> None:
         folder = cache_folder() / kind
         folder.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile("w", dir=folder, delete=False) as part:  # several processes may write at once
-            json.dump(dict(value), part, indent=1, sort_keys=True)
-        Path(part.name).replace(folder / f"{key}.json")
+            path = Path(part.name)
+        try:
+            path.write_text(json.dumps(dict(value), indent=1, sort_keys=True))
+            path.replace(folder / f"{key}.json")
+        finally:
+            path.unlink(missing_ok=True)  # a full disk leaves nothing behind
