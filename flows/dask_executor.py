@@ -189,7 +189,7 @@ class _Shift:
             yield record
 
     def _ended(self, future: Future) -> Iterator[ChunkRecord]:
-        """Yield what a block that has ended has not told yet, and forget the block."""
+        """Yield what an ended block has not told yet; what it left undone, since Dask took it back, is sent again."""
         item = self._sent.get(future.key)
         if item is None:
             return
@@ -202,6 +202,8 @@ class _Shift:
             for record in future.result():
                 yield from self._told(future.key, record)
         del self._sent[future.key]
+        if item.next < item.job.stop_chunk:
+            self._send([item.rest])
 
     def _failed(self, item: _Sent, future: Future) -> None:
         """Raise what a worker raised. A block whose workers died is tried again for as long as it gets on."""

@@ -190,11 +190,16 @@ class _BrokenJournalError(OutputError):
 
 
 def has_chunks(path: Path) -> bool:
-    """Tell whether a journal is there and knows of a finished chunk: whether there is something to resume."""
+    """Tell whether a journal is there and knows of a finished chunk: whether there is something to resume.
+
+    A damaged one may: what is staged is then checked against its notes, so it is not thrown away.
+    """
     if not path.is_file():
         return False
     try:
         with closing(sqlite3.connect(path)) as db:
             return db.execute("select 1 from chunk limit 1").fetchone() is not None
-    except sqlite3.Error:
+    except sqlite3.OperationalError:  # no table yet
         return False
+    except sqlite3.DatabaseError:
+        return True

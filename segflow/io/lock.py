@@ -44,13 +44,20 @@ def _hold(path: Path, who: str) -> int:
                 return handle
         except FileNotFoundError:
             pass
-        except OSError as error:
+        except BlockingIOError as error:
             holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
             os.close(handle)
             raise OutputError(
                 f"another {who} is working in {path.parent.parent}" + (f": {holder}" if holder else ""),
                 f"one {who} an output folder at a time",
                 "wait for it to end, or choose another outputs.folder",
+            ) from error
+        except OSError as error:
+            os.close(handle)
+            raise OutputError(
+                f"{path.parent.parent} cannot be locked: {error.strerror}",
+                "a file system that has locks (flock)",
+                "choose another outputs.folder, or mount it with locks",
             ) from error
         os.close(handle)
 

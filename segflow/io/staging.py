@@ -67,8 +67,10 @@ class Staging:
             store = cls(place, region)
             if {name: str(array.dtype) for name, array in store._arrays.items()} == dict(layers):
                 return store
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            pass  # none, or none like this; a place that cannot be reached is another matter
+        except OSError as error:
+            raise _unwritable(place, error) from error
 
         def fill(empty: Place) -> None:
             for name, dtype in layers.items():

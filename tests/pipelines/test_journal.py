@@ -149,7 +149,9 @@ def test_there_is_something_to_resume_only_where_a_chunk_is_recorded(tmp_path: P
         journal.forget((0, 0), 0)
         assert not has_chunks(path)
     (tmp_path / "other").write_text("no journal at all")
-    assert not has_chunks(tmp_path / "other")
+    assert has_chunks(tmp_path / "other"), "what is staged beside a damaged one is not thrown away"
+    (tmp_path / "empty").touch()
+    assert not has_chunks(tmp_path / "empty")
     assert not has_chunks(tmp_path)
 
 

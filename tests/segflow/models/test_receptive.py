@@ -225,6 +225,15 @@ def test_an_overlap_that_no_patch_of_that_size_can_have_is_refused(tmp_path: Pat
     assert "tiling.tolerance" in caught.value.remedy
 
 
+def test_a_blend_that_averages_cells_near_cuts_is_named_where_crop_would_do(tmp_path: Path) -> None:
+    model = model_of(tmp_path)
+    asked = {"patch": 64, "overlap": "auto", "tolerance": 0}
+    assert settled(model, (400, 400), **asked).blend == "crop"
+    with pytest.raises(PlanError, match="gaussian blends cells close to a cut") as caught:
+        settled(model, (400, 400), blend="gaussian", **asked)
+    assert "remove tiling.blend" in caught.value.remedy
+
+
 @pytest.mark.parametrize("tiling", [{"overlap": "auto"}, {"patch": "auto"}, {"patch": "auto", "overlap": "32px"}])
 def test_instance_norm_is_refused_with_its_name_and_what_it_changes(tmp_path: Path, tiling: dict[str, Any]) -> None:
     model = model_of(tmp_path, arguments={"width": 4, "depth": 2, "norm": "instance"})
@@ -284,7 +293,7 @@ def test_a_large_scene_costs_at_most_fifteen_per_cent_more_than_its_cells(tmp_pa
 
 def test_less_memory_makes_smaller_patches_of_the_same_overlap(tmp_path: Path) -> None:
     model = model_of(tmp_path)
-    sizes = [settled(model, (20_000, 20_000), memory, patch="auto", overlap="auto") for memory in ("16 GiB", "3 GiB")]
+    sizes = [settled(model, (20_000, 20_000), memory, patch="auto", overlap="auto") for memory in ("16 GiB", "5 GiB")]
     assert np.prod(sizes[1].patch) < np.prod(sizes[0].patch)
     assert sizes[0].overlap == sizes[1].overlap
 
