@@ -127,8 +127,16 @@ def _overlap(
     if len(whole) < len(found):
         deepest = axes * float(field.bound(min(patch or (_FAR,)) // 2)[-1])
         far = f"{field.reach} cells" if field.reach is not None else "no end that was found"
+        size = list(patch) if patch else "any size"
+        if blend != "crop" and deepest <= tolerance:
+            raise PlanError(
+                f"{name} sees {far} beyond a cell, and {blend} blends cells close to a cut into the result: with "
+                f"patches of {size} no overlap keeps what a cut changes small enough",
+                f"a cut that changes no probability by more than {tolerance:g}, the tolerance",
+                f"remove tiling.blend (crop drops such cells), or {_REMEDY}",
+            )
         raise PlanError(
-            f"{name} sees {far} beyond a cell, and with patches of {list(patch) if patch else 'any size'} a cut may "
+            f"{name} sees {far} beyond a cell, and with patches of {size} a cut may "
             f"change a probability by {deepest:.2g} as far from it as a cell can be",
             f"at most {tolerance:g}, the tolerance",
             _REMEDY,
@@ -177,7 +185,8 @@ def _patch(
     found = found or least_work(shape, card.stride, overlap, at_once, most // 2, square=square, besides=besides)
     if found is None:
         raise PlanError(
-            f"patches of {card.name} need {overlap} cells of overlap, and memory holds patches of {most:,} cells",
+            f"patches of {card.name} need {overlap} cells of overlap, and memory holds patches of "
+            f"{max(0, most):,} cells",
             f"more than {overlap} cells on every axis, {settings.batch} patches at once in {shown(int(room))}",
             "raise compute.memory or tiling.tolerance, or lower tiling.batch or compute.workers",
         )

@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 from flows.cli.recipe import recipe_of
+from flows.progress import remaining
 from pipelines.plan import ScenePlan
 from pipelines.prepare import Selection, find_scenes, plan_scene
 from pipelines.room import require_room
@@ -96,6 +97,7 @@ def _text(row: dict[str, Any]) -> str:
     model = "" if row["model_shape"] == row["shape"] else f" (the model sees {named('model_shape')})"
     disk = row["disk"]
     each = f", {shown(row['memory']['worker_bytes'])} a worker" if row["workers"] > 1 else ""
+    workers = "worker" if row["workers"] == 1 else "workers"
     device = f"; {shown(row['device_memory_bytes'])} of the device" if row["device_memory_bytes"] else ""
     lines = [
         f"{row['scene']}",
@@ -103,14 +105,21 @@ def _text(row: dict[str, Any]) -> str:
         f"  patches    {named('patch')}; step {named('step')}",
         f"  forwards   {row['forwards']:,} at most, {row['forwards_minimum']:,} if none were repeated; "
         f"{row['overhead']:g} x the scene's cells",
-        f"  blocks     {row['blocks']:,} of {named('block')}, swept along {row['sweep']}, {row['workers']} worker(s)",
+        f"  blocks     {row['blocks']:,} of {named('block')}, swept along {row['sweep']}, {row['workers']:,} {workers}",
         f"  network    {row['backend']} on {row['device']}, {row['precision']}, {row['batch']} in flight{device}",
         f"  memory     {shown(row['memory_bytes'])}{each}; {shown(row['memory_allowed_bytes'])} allowed",
         f"  disk       {shown(disk['temporary_bytes'])} for a while, at most {shown(disk['temporary_most_bytes'])}",
         f"  output     {shown(disk['output_bytes'])}, at most {shown(disk['output_most_bytes'])}",
-        f"  time       about {row['seconds']:g} s of forward passes, by a probe here",
+        f"  time       {_time(row['seconds'])} of forward passes, by a probe here",
     ]
     return "\n".join(lines + [f"  notice     {text}" for text in row["notices"]])
+
+
+def _time(seconds: float) -> str:
+    """Return an estimate, as rough as it is."""
+    if seconds < 0.1:
+        return "less than 0.1 s"
+    return f"about {seconds:.1f} s" if seconds < 10 else f"about {remaining(seconds)}"
 
 
 def _sum(rows: list[dict[str, Any]]) -> str:
@@ -119,6 +128,5 @@ def _sum(rows: list[dict[str, Any]]) -> str:
         return ""
     forwards, seconds = (sum(row[key] for row in rows) for key in ("forwards", "seconds"))
     output = sum(row["disk"]["output_bytes"] for row in rows)
-    return (
-        f"\n{len(rows)} scenes: {forwards:,} forwards, {shown(output)} of output, about {seconds:g} s by a probe here\n"
-    )
+    time = f"{_time(seconds)} by a probe here"
+    return f"\n{len(rows)} scenes: {forwards:,} forwards, {shown(output)} of output, {time}\n"

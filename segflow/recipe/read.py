@@ -161,15 +161,29 @@ def _explain(error: ValidationError, origin: str) -> RecipeError:
     # A value that may be of several types gets a complaint for each.
     same = [item for item in error.errors() if _place(item["loc"]) == where]
     names = [name for item in same for name in _choices(item)]
-    wanted = [
-        _PLAIN.get(item["type"], item["msg"].removeprefix("Value error, ")) for item in same if not _choices(item)
-    ]
+    wanted = [_plain(item) for item in same if not _choices(item)]
     if names:
         wanted.append("one of " + ", ".join(names) if len(names) > 1 else names[0])
     near = get_close_matches(str(given), names, n=1, cutoff=0.5)
     remedy = f"did you mean {near[0]}?" if near else "correct it; `segflow schema` describes it"
     return RecipeError(found, " or ".join(dict.fromkeys(wanted)), remedy)
 
+
+def _plain(error: ErrorDetails) -> str:
+    """Return what a complaint wants, in plain words."""
+    if error["type"] in _BOUNDS:
+        name, words = _BOUNDS[error["type"]]
+        return words.format(error["ctx"][name])
+    return _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
+
+
+_BOUNDS = {
+    "greater_than": ("gt", "more than {:g}"),
+    "greater_than_equal": ("ge", "{:g} or more"),
+    "less_than": ("lt", "less than {:g}"),
+    "less_than_equal": ("le", "{:g} or less"),
+}
+"""Where pydantic keeps a bound, and how it is told."""
 
 _PLAIN = {
     "tuple_type": "a list in brackets",

@@ -92,7 +92,7 @@ def _run_facts(run: RunFacts) -> list[tuple[str, str]]:
         ("Forward passes", said),
         *([] if run.tiling is None else [("Patches", _patches(run.tiling))]),
         ("Peak memory", numbers.size(run.peak_rss_bytes)),
-        ("Backend", escape(run.backend)),
+        ("Backend", escape(f"{run.backend}, {run.why}" if run.why else run.backend)),
         ("Device", escape(run.device)),
         ("Versions", escape(", ".join(f"{name} {version}" for name, version in run.versions.items()))),
         ("Fingerprint", f"<code>{escape(run.fingerprint)}</code>"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,8 @@ def test_plan_tells_what_a_run_would_do_and_writes_nothing(making: Any, segflow:
     text = segflow("plan", path).out
     assert "y 150, x 170" in text
     assert "step" in text
+    assert "1 worker\n" in text
+    assert re.search(r"time +(about|less than) [0-9.]+ s of forward passes", text)
 
 
 def test_models_lists_architectures_with_their_parameters_without_torch(segflow: Any) -> None:

@@ -130,6 +130,8 @@ TRAIN = {
         ("train.precision", "fp16", ("one of f32, bf16, f16", "did you mean f16")),
         ("train.patch", 64, ("train.patch is 64", "a list in brackets")),
         ("train.steps", "many", ("train.steps is 'many'", "a whole number")),
+        ("compute.workers", 0, ("compute.workers is 0", "expected: 1 or more")),
+        ("tiling.tolerance", -1, ("tiling.tolerance is -1", "expected: 0 or more")),
         ("train.class_weights", "median", ("train.class_weights is 'median'", "a list", "did you mean median_f")),
         ("train.validation", {"folds": 3, "fold": "al"}, ("fold is 'al'", "a whole number or all", "did you mean all")),
         ("train.augment", {"flips": [True]}, ("the recipe: train\n", "augment.flips is for 1 axes")),

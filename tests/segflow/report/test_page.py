@@ -77,6 +77,12 @@ def test_hostile_names_are_shown_as_they_are(report, preview):
     assert any(HOSTILE in image["alt"] for image in parsed.all("img"))
 
 
+def test_the_page_tells_why_this_backend(report, preview):
+    why = "by a trial: openvino 124 ms a patch, torch 300 ms a patch"
+    ran = report.model_copy(update={"run": report.run.model_copy(update={"why": why})})
+    assert f"openvino, {why}" in scene_page(ran, [preview])
+
+
 def test_page_needs_no_network(page):
     parsed = Page(page)
     assert not parsed.all("link")
