@@ -87,7 +87,7 @@ def _tiling(plan: ScenePlan) -> TilingFacts:
         patch=lattice.patch,
         step=tuple(axis.starts[1] if len(axis.starts) > 1 else axis.patch for axis in lattice.axes),
         blend=lattice.axes[0].profile,
-        overhead=round(lattice.overhead, 4),
+        overhead=round(plan.task.layout.overhead, 4),
         auto=None if auto is None else AutoFacts(**asdict(auto)),
     )
 

@@ -134,6 +134,11 @@ class Layout:
         )
 
     @property
+    def overhead(self) -> float:
+        """Cells of all patches that are run, by those of the region, on the model's grid: what is computed again."""
+        return prod(self.lattice.patch) * self.forwards / self.model_box(self.region).size
+
+    @property
     def forwards_minimum(self) -> int:
         """Patches that touch the region, each once, blank ones included."""
         return prod(len(indices) for indices in self.lattice.touching(self.model_box(self.region)))

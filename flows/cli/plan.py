@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from math import prod
 from typing import Any
 
 from flows.cli.recipe import recipe_of
@@ -49,7 +48,7 @@ def main(options: argparse.Namespace) -> int:
 def _row(plan: ScenePlan, recipe: Recipe, seconds_a_patch: float, notices: tuple[str, ...]) -> dict[str, Any]:
     layout = plan.task.layout
     axes = plan.grid.axes
-    lattice, region = layout.lattice, layout.model_box(layout.region)
+    lattice = layout.lattice
     steps = [axis.starts[1] if len(axis.starts) > 1 else axis.patch for axis in lattice.axes]
     usual = plan.disk.usual
     return {
@@ -65,7 +64,7 @@ def _row(plan: ScenePlan, recipe: Recipe, seconds_a_patch: float, notices: tuple
         "block": dict(zip(axes, layout.block, strict=True)),
         "forwards": layout.forwards,
         "forwards_minimum": layout.forwards_minimum,
-        "overhead": round(prod(lattice.patch) * layout.forwards / region.size, 3),
+        "overhead": round(layout.overhead, 4),
         "workers": plan.workers,
         "backend": plan.forward.backend,
         "device": plan.facts.get("device", plan.forward.device),

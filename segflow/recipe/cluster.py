@@ -9,14 +9,14 @@ from pydantic import BeforeValidator
 
 LOCAL = "local"
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-_ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://\S+")
+_ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://\S+:\d+(/\S*)?")
 
 
 def _cluster(value: Any) -> Any:
     if value == LOCAL or (isinstance(value, str) and _ADDRESS.fullmatch(value)):
         return value
     if not isinstance(value, dict):
-        raise ValueError("local, the address of a scheduler such as tcp://10.0.0.1:8786, or a mapping with class")
+        raise ValueError("local, a scheduler's address with its port, tcp://10.0.0.1:8786, or a mapping with class")
     name = value.get("class")
     if not isinstance(name, str) or not _CLASS.fullmatch(name):
         raise ValueError("class is a cluster class with its module, such as dask_jobqueue.SLURMCluster")
