@@ -266,7 +266,9 @@ def test_a_class_that_is_no_cluster_is_refused_before_anything_runs(
     assert not (making.folder / "out").exists()
 
 
-@pytest.mark.parametrize("cluster", ["10.0.0.1:8786", "http://10.0.0.1:8786", "tcp://10.0.0.1", {"adapt": {"maximum": 2}}, 3])
+@pytest.mark.parametrize(
+    "cluster", ["10.0.0.1:8786", "http://10.0.0.1:8786", "tcp://10.0.0.1", {"adapt": {"maximum": 2}}, 3]
+)
 def test_a_cluster_that_cannot_be_meant_is_refused_by_the_recipe(cluster: Any, making: Any, segflow: Any) -> None:
     making.model()
     making.raster()
