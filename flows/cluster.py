@@ -16,7 +16,7 @@ from segflow.errors import ClusterError, SegflowError
 from segflow.recipe import Compute
 
 NEVER = logging.CRITICAL + 1
-for _name in ("distributed", "distributed.client", "distributed.gc"):
+for _name in ("distributed", "distributed.client", "distributed.gc", "tornado.application"):
     logging.getLogger(_name).setLevel(NEVER)  # importing distributed has just made them talk
 
 _AT_ONCE_SECONDS = 30.0

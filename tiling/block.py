@@ -135,8 +135,11 @@ class Layout:
 
     @property
     def overhead(self) -> float:
-        """Cells of all patches that are run, by those of the region, on the model's grid: what is computed again."""
-        return prod(self.lattice.patch) * self.forwards / self.model_box(self.region).size
+        """Cells of the region's patches, by its own cells, on the model's grid: what overlap and overhang repeat.
+
+        What cuts repeat besides is `forwards` by `forwards_minimum`.
+        """
+        return prod(self.lattice.patch) * self.forwards_minimum / self.model_box(self.region).size
 
     @property
     def forwards_minimum(self) -> int:

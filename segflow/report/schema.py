@@ -115,7 +115,7 @@ class TilingFacts(_Part):
     patch: tuple[int, ...] = Field(description="Cells of a patch on each axis.")
     step: tuple[int, ...] = Field(description="Cells from one patch to the next.")
     blend: str
-    overhead: float = Field(description="Patch area x patches / area, on the model's grid, repeated ones counted.")
+    overhead: float = Field(description="Patch area x patches / area, on the model's grid.")
     auto: AutoFacts | None = None
 
 

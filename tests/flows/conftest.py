@@ -60,7 +60,7 @@ class Making:
 
     folder: Path
 
-    def model(self, kind: str = "raster", width: int = 4, name: str = "toy") -> Path:
+    def model(self, kind: str = "raster", width: int = 4, name: str = "toy", seed: int = 3) -> Path:
         """Save a U-Net with random weights that gives all classes, and its card."""
         axes = 2 if kind == "raster" else 3
         card = Card(
@@ -75,7 +75,7 @@ class Making:
             normalisation={"mean": [128.0], "deviation": [50.0]},
             spacing=None,
         )
-        torch.manual_seed(3)
+        torch.manual_seed(seed)
         network = build("unet", full_arguments(card)).eval()
         with torch.no_grad():
             out = network(torch.randn(2, len(card.channels), *card.patch))

@@ -1,9 +1,10 @@
-"""A disk that is full, an output folder that is lost or read-only: the run says so, and the same command goes on."""
+"""A disk that is full, a folder that is lost or read-only, weights that are replaced, two Ctrl-C: it goes on."""
 
 from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,7 @@ from shutil import rmtree
 from time import monotonic, sleep
 from typing import Any
 
+import psutil
 import pytest
 
 from flows.cli.main import main
@@ -161,3 +163,60 @@ def test_an_output_folder_that_is_lost_in_mid_run_ends_it_and_the_next_begins_an
     assert "remedy: " in err
     assert not making.digests()
     require_as_whole(making, whole, segflow, path)
+
+
+@pytest.mark.parametrize("pause_seconds", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
+def test_ctrl_c_twice_ends_all_processes_and_the_same_command_goes_on(
+    pause_seconds: float, whole: Any, making: Any, segflow: Any, start: Any
+) -> None:
+    path = recipe(making, whole, 2)
+    process = start("run", path)
+    stored_by(process, making)
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    os.killpg(process.pid, signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=pause_seconds)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 3, err
+    assert err.count("Traceback") == 0, err
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive
+    assert making.stored() >= 2
+    require_as_whole(making, whole, segflow, path)
+
+
+def test_weights_that_are_replaced_in_mid_run_are_not_mixed_with_those_of_before(
+    whole: Any, making: Any, segflow: Any, start: Any
+) -> None:
+    """A worker that dies comes back with a network of other weights: it is refused."""
+    weights = making.model(width=12)
+    other = making.model(width=12, name="other", seed=4)
+    path = recipe(making, making, 2)
+    making.raster(shape=SHAPE)
+    process = start("run", path)
+    stored_by(process, making)
+    other.replace(weights)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if "spawn_main" in " ".join(child.cmdline()):
+            child.kill()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert "weights" in err
+    assert not making.digests()
+    assert segflow("run", path, "-q").code == 0
+    alone = making.folder / "alone"
+    assert segflow("run", path, "-q", "--set", f"outputs.folder={alone}", "--set", "compute.workers=1").code == 0
+    assert making.digests("out") == making.digests("alone") != whole.digests()
+
+
+def test_the_second_of_two_runs_is_told_who_holds_the_folder(whole: Any, making: Any, segflow: Any, start: Any) -> None:
+    path = recipe(making, whole)
+    process = start("run", path)
+    stored_by(process, making)
+    second = segflow("run", path)
+    require_told(second, "another run is working in", f"process {process.pid} on ")
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert making.digests() == whole.digests()
