@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import ceil, prod
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,11 @@ class NumpyBand:
         self._first = box.start[sweep]
         self._depth = min(depth, box.shape[sweep])
         shape = (channels, *box.shape[:sweep], self._depth, *box.shape[sweep + 1 :])
-        self._sums: NDArray[np.signedinteger] = np.zeros(shape, np.dtype(store))
+        self._sums: Any = self._zeros(shape, store)
+
+    def _zeros(self, shape: tuple[int, ...], store: Store) -> Any:
+        """Return sums that are 0, where this accumulator keeps them."""
+        return np.zeros(shape, np.dtype(store))
 
     @property
     def box(self) -> Box:
@@ -125,7 +129,7 @@ class NumpyBand:
     @property
     def nbytes(self) -> int:
         """Bytes of the sums."""
-        return self._sums.nbytes
+        return int(self._sums.nbytes)
 
     @property
     def _behind(self) -> int:

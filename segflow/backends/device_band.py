@@ -34,12 +34,14 @@ class DeviceBand(NumpyBand):
     """
 
     def __init__(self, channels: int, box: Box, sweep: int, depth: int, store: Store, device: torch.device) -> None:
-        super().__init__(channels, box, sweep, depth, store)
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        with self._queued():
-            self._sums: Any = torch.zeros(self._sums.shape, dtype=_DTYPES[store], device=device)
+        super().__init__(channels, box, sweep, depth, store)
         self._weights: dict[int, tuple[NDArray[np.float32], torch.Tensor]] = {}
+
+    def _zeros(self, shape: tuple[int, ...], store: Store) -> torch.Tensor:
+        with self._queued():
+            return torch.zeros(shape, dtype=_DTYPES[store], device=self._device)
 
     def add(self, probabilities: Any, weight: NDArray[np.float32], where: Box) -> None:
         """Add one patch. See `Accumulator.add`; when this returns, the device has read the probabilities.
