@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-slow lint bench bench-full clean
+.PHONY: demo test test-slow test-system lint bench bench-full clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv: about 7 GB, some minutes"
@@ -25,10 +25,14 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 test: lint  ## lint, types, arrows between packages, and all tests that are not marked slow
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not system" -n 2 --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+test-system: $(STAMP)  ## against programs of Debian's: QGIS, Orthanc, DCMTK, PostGIS, Chromium; installs them with apt
+	tests/system/install.sh
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "system and not slow"
 
 bench: $(STAMP)  ## runs, peers and start-up in turns, one table: about 10 minutes on two quiet cores
 	$(BIN)/python -m pip install --quiet --editable ".[test,bench]"

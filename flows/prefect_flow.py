@@ -21,6 +21,7 @@ from prefect.states import Completed, Failed
 from flows.workers import with_workers
 from pipelines.events import Event, Listener
 from pipelines.export import export
+from pipelines.exporting import write_exports
 from pipelines.predict import predict
 from pipelines.prepare import Selection, plan_scene
 from pipelines.report import report
@@ -31,9 +32,10 @@ from segflow.recipe import Recipe, parse_recipe
 plan_task = task(name="plan", task_run_name="plan {item.name}", cache_policy=NO_CACHE)(plan_scene)
 predict_task = task(name="predict", task_run_name="predict {plan.scene}", cache_policy=NO_CACHE)(predict)
 export_task = task(name="export", task_run_name="export {plan.scene}", cache_policy=NO_CACHE)(export)
+exports_task = task(name="exports", task_run_name="exports {published.scene}", cache_policy=NO_CACHE)(write_exports)
 report_task = task(name="report", task_run_name="report {plan.scene}", cache_policy=NO_CACHE)(report)
 
-STAGES = Stages(plan=plan_task, predict=predict_task, export=export_task, report=report_task)
+STAGES = Stages(plan_task, predict_task, export_task, exports_task, report_task)
 
 
 def _silent(_event: Event) -> None:
@@ -77,7 +79,7 @@ def segment(
     scenes = outcome.report.scenes
     broken = [item.scene for item in scenes if item.state in ("failed", "refused")]
     for item in scenes:
-        (logger.error if item.scene in broken else logger.info)("%s: %s", item.scene, item.error or item.state)
+        (logger.error if item.error else logger.info)("%s: %s", item.scene, item.error or item.state)
     if broken:
         return Failed(message=f"{len(broken)} of {len(scenes)} scenes failed: {', '.join(broken)}")
     return Completed(message=f"{len(scenes)} scenes in {outcome.folder}")

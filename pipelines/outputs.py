@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from pipelines.prepare import NamedScene
 from segflow.errors import InputError, OutputError
 from segflow.grid import Kind
 from segflow.io.discover import mask_for, reference_for
+from segflow.io.exports import Exporter
 from segflow.io.rat import sidecar_of
 from segflow.models.model import Model
 from segflow.recipe import Recipe
-from segflow.report import SceneReport, from_json
+from segflow.report import FileFacts, SceneReport, from_json
 
 RUN_FILES = ("report.json", "report.html", "report.md", "metrics.csv")
 
@@ -38,18 +40,32 @@ def published(scene: str, folder: Path) -> SceneReport | None:
         return None
 
 
-def remove_outdated(before: SceneReport | None, files: Iterable[Path], folder: Path) -> None:
+def file_facts(path: Path, folder: Path) -> FileFacts:
+    """Return name, checksum and size of a file that was written."""
+    with path.open("rb") as file:
+        return FileFacts(
+            name=str(path.relative_to(folder)),
+            sha256=hashlib.file_digest(file, "sha256").hexdigest(),
+            bytes=path.stat().st_size,
+        )
+
+
+def remove_outdated(before: SceneReport | None, names: Iterable[str], folder: Path) -> None:
     """Remove files that an earlier run of the scene published and this one does not: they tell of other labels.
 
     Done before the new report is written: afterwards nothing would tell of them to a run that goes on.
     """
-    kept = {path.name for path in files}
-    for item in before.outputs if before is not None else ():
-        if item.name not in kept and Path(item.name).name == item.name:
+    if before is None:
+        return
+    kept, inside = set(names), folder.resolve()
+    for item in (*before.outputs, *(file for export in before.exports for file in export.files)):
+        if item.name not in kept and (folder / item.name).resolve().is_relative_to(inside):
             (folder / item.name).unlink(missing_ok=True)
 
 
-def require_nothing_overwritten(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> None:
+def require_nothing_overwritten(
+    recipe: Recipe, scenes: Sequence[NamedScene], model: Model, exporters: Sequence[Exporter]
+) -> None:
     """Refuse a run that would write over a file that it reads.
 
     Raises:
@@ -57,7 +73,7 @@ def require_nothing_overwritten(recipe: Recipe, scenes: Sequence[NamedScene], mo
     """
     read = {path.resolve(): path for path in _read(recipe, scenes, model) if path.exists()}
     for item in scenes:
-        for path in _written(item.name, recipe):
+        for path in _written(item.name, recipe, exporters):
             if path.resolve() in read:
                 raise OutputError(
                     f"the run would write over {read[path.resolve()]}, which it reads",
@@ -66,13 +82,15 @@ def require_nothing_overwritten(recipe: Recipe, scenes: Sequence[NamedScene], mo
                 )
 
 
-def _written(scene: str, recipe: Recipe) -> Iterator[Path]:
+def _written(scene: str, recipe: Recipe, exporters: Sequence[Exporter]) -> Iterator[Path]:
     folder = recipe.folder
     yield from (folder / name for name in RUN_FILES)
     yield from report_files(scene, folder)
     for path in layer_files(scene, recipe.kind, folder, recipe.outputs.confidence).values():
         yield path
         yield sidecar_of(path)
+    for exporter in exporters:
+        yield from exporter.files(scene, recipe.folder)
 
 
 def _read(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Iterator[Path]:

@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.export import reader_of
 from pipelines.plan import ScenePlan
-from pipelines.predict import Workshop, inside
+from pipelines.predict import inside
 from segflow.io.opening import open_source
 from segflow.io.raster import RasterSource
 from segflow.io.slices import orthogonal_slices
 from segflow.io.source import Source
-from segflow.io.staging import Staging
 from segflow.metrics import reference_codes
 from segflow.report import Preview, stretch, thinning
 from tiling import Box
@@ -29,9 +27,13 @@ _PLANES = (
 )
 
 
-def previews(plan: ScenePlan, workshop: Workshop) -> list[Preview]:
-    """Return one overview of a raster, or three slices of a volume."""
-    labels = reader_of(Staging(workshop.staging, plan.region), "labels", plan.region)
+def previews(plan: ScenePlan, labels: Callable[[Box], NDArray[Any]]) -> list[Preview]:
+    """Return one overview of a raster, or three slices of a volume.
+
+    Args:
+        plan: the scene's plan.
+        labels: gives the class ids of a box, counted from the region's start.
+    """
     source = open_source(plan.spec)
     reference = None if plan.reference is None else open_source(plan.reference.spec)
     try:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from pipelines.export import published_labels, staged_labels
 from pipelines.journal import Totals
+from pipelines.outputs import file_facts
 from pipelines.plan import ScenePlan
 from pipelines.predict import Workshop
 from pipelines.preview import previews
@@ -18,7 +19,7 @@ from segflow.memory import peak_rss_bytes
 from segflow.metrics import scores
 from segflow.report import (
     AutoFacts,
-    FileFacts,
+    ExportFacts,
     ModelFacts,
     RunFacts,
     SceneReport,
@@ -31,7 +32,13 @@ _LOG = logging.getLogger(__name__)
 
 
 def report(
-    plan: ScenePlan, workshop: Workshop, folder: Path, totals: Totals, files: Mapping[str, Path], seconds: float
+    plan: ScenePlan,
+    workshop: Workshop,
+    folder: Path,
+    totals: Totals,
+    files: Mapping[str, Path],
+    exports: tuple[ExportFacts, ...],
+    seconds: float,
 ) -> SceneReport:
     """Write a scene's report and return it.
 
@@ -41,9 +48,10 @@ def report(
         folder: where the report goes.
         totals: the journal's sums.
         files: what was published, by layer.
+        exports: what was made of that.
         seconds: wall clock of the scene so far.
     """
-    pictures = previews(plan, workshop)
+    pictures = previews(plan, staged_labels(plan, workshop))
     grid = plan.output_grid
     result = scores(
         totals.counts, plan.card.classes, cell_area_m2=grid.cell_area_m2, cell_volume_ml=grid.cell_volume_ml
@@ -75,6 +83,7 @@ def report(
         inputs=plan.inputs,
         references=() if plan.reference is None else (plan.reference.path,),
         outputs=[file_facts(path, folder) for path in files.values()],
+        exports=exports,
         notices=plan.notices,
     )
     write_scene_report(folder, plan.scene, made, pictures)
@@ -92,14 +101,12 @@ def _tiling(plan: ScenePlan) -> TilingFacts:
     )
 
 
-def file_facts(path: Path, folder: Path) -> FileFacts:
-    """Return name, checksum and size of a file that was written."""
-    with path.open("rb") as file:
-        return FileFacts(
-            name=str(path.relative_to(folder)),
-            sha256=hashlib.file_digest(file, "sha256").hexdigest(),
-            bytes=path.stat().st_size,
-        )
+def report_again(plan: ScenePlan, folder: Path, found: SceneReport, exports: tuple[ExportFacts, ...]) -> SceneReport:
+    """Write the report of a finished scene anew, of which other exports have been made; return it."""
+    made = found.model_copy(update={"exports": exports, "notices": plan.notices})
+    with published_labels(plan, folder) as labels:
+        write_scene_report(folder, plan.scene, made, previews(plan, labels))
+    return made
 
 
 def finished(plan: ScenePlan, folder: Path, found: SceneReport) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from pipelines.engine import Engine, model_of
 from pipelines.events import ChunkDone, Listener, SceneEnded, SceneStarted
 from pipelines.export import export
+from pipelines.exporting import exporters_of, failures, missing, names_of, published_of, refusals, write_exports
 from pipelines.journal import ChunkRecord, Totals
 from pipelines.outputs import published, remove_outdated, require_nothing_overwritten
 from pipelines.plan import ScenePlan
@@ -21,18 +22,19 @@ from pipelines.predict import Executor, InProcess, predict
 from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
 from pipelines.recorded import recorded_in
 from pipelines.remembered import keep, recall, same
-from pipelines.report import finished, report
+from pipelines.report import finished, report, report_again
 from pipelines.room import require_room
 from pipelines.settle import settle
 from pipelines.workshop import SCENES, Bench, Workshop, remove_shared, shared_of
 from segflow.backends import Recorded
 from segflow.errors import ClusterError, InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
 from segflow.io.atomic import remove_parts
+from segflow.io.exports import Exporter
 from segflow.io.lock import locked
 from segflow.io.staging import DamagedStagingError
 from segflow.models.model import Model
 from segflow.recipe import Recipe, read_recipe
-from segflow.report import RunReport, SceneReport, SceneState, run_report, write_run_report
+from segflow.report import ExportFacts, RunReport, SceneReport, SceneState, run_report, write_run_report
 
 _LOG = logging.getLogger(__name__)
 HIDDEN = ".segflow"
@@ -47,6 +49,7 @@ class Stages:
     plan: Callable[..., ScenePlan] = plan_scene
     predict: Callable[..., Totals] = predict
     export: Callable[..., Mapping[str, Path]] = export
+    exports: Callable[..., tuple[ExportFacts, ...]] = write_exports
     report: Callable[..., SceneReport] = report
 
 
@@ -64,10 +67,11 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0: all is done. 1: some scenes failed, the others are whole. 2: nothing was published."""
-        states = [item.state for item in self.report.scenes]
-        failed = sum(state in ("failed", "refused") for state in states)
-        return 0 if not failed else (2 if failed == len(states) else 1)
+        """0: all is done. 1: some scenes failed or lack an export, the others are whole. 2: nothing was published."""
+        scenes = self.report.scenes
+        if all(item.state in ("failed", "refused") for item in scenes):
+            return 2
+        return int(any(item.error is not None for item in scenes))
 
 
 def run(
@@ -99,7 +103,7 @@ def run(
     model = model_of(recipe)
     scenes = find_scenes(recipe, model.card, selection.limit)
     folder = recipe.folder
-    require_nothing_overwritten(recipe, scenes, model)
+    require_nothing_overwritten(recipe, scenes, model, exporters_of(recipe))
     with _workplace(recipe) as shared:
         recorded = _recorded(recipe, scenes, model)
         recalled = None if force else recall(recipe, model, recorded)
@@ -131,11 +135,6 @@ def _publish(recipe: Recipe, folder: Path, states: list[SceneState]) -> Outcome:
     if all(state.state in ("failed", "refused") for state in states):
         return Outcome(folder, run_report(recipe.name, states))
     return Outcome(folder, write_run_report(folder, recipe.name, states))
-
-
-def _tell(plan: ScenePlan) -> None:
-    for notice in plan.notices:
-        _LOG.warning("%s: %s", plan.scene, notice)
 
 
 @contextmanager
@@ -181,12 +180,23 @@ class _Run:
         """The output folder."""
         return self.recipe.folder
 
+    @property
+    def exporters(self) -> tuple[Exporter, ...]:
+        """What makes other formats of the label map."""
+        return exporters_of(self.recipe)
+
+    def _tell(self, plan: ScenePlan) -> None:
+        """Say what a user must know of a scene, before anything runs."""
+        for notice in (*plan.notices, *refusals(self.exporters, published_of(plan, self.folder))):
+            _LOG.warning("%s: %s", plan.scene, notice)
+
     def unchanged(self, item: NamedScene) -> SceneState | None:
         """Return the state of a scene that is finished as it would be made now; None where it is not, or may not be."""
         if published(item.name, self.folder) is None:
             return None
         try:
-            return self._finished(item, self._bench(item))[1]
+            plan, found = self._finished(item, self._bench(item))
+            return None if found is None or self._lacking(plan, found) else self._as_it_is(plan, item, found)
         except Exception:  # told when it is met again, with the network
             return None
 
@@ -213,22 +223,41 @@ class _Run:
     def _bench(self, item: NamedScene) -> Bench:
         return Bench(self.folder / HIDDEN / SCENES / item.name, self.shared)
 
-    def _finished(self, item: NamedScene, bench: Bench) -> tuple[ScenePlan, SceneState | None]:
-        """Plan a scene; also return its state where it is finished as planned."""
+    def _finished(self, item: NamedScene, bench: Bench) -> tuple[ScenePlan, SceneReport | None]:
+        """Plan a scene; also return its report where its label map is finished as planned."""
         plan = self.stages.plan(self.recipe, item, self.engine, self.selection, bench.scratch)
         before = published(plan.scene, self.folder)
         if self.force or before is None or not finished(plan, self.folder, before):
             return plan, None
-        _tell(plan)
+        return plan, before
+
+    def _lacking(self, plan: ScenePlan, found: SceneReport) -> bool:
+        """Tell whether a finished scene lacks exports that are asked for, or has others."""
+        exporters = self.exporters
+        others = {item.name for item in found.exports} - {exporter.name for exporter in exporters}
+        return bool(others or missing(exporters, published_of(plan, self.folder), found))
+
+    def _as_it_is(self, plan: ScenePlan, item: NamedScene, found: SceneReport) -> SceneState:
+        """Leave a finished scene as it is."""
+        self._tell(plan)
+        bench = self._bench(item)
         bench.clear(bench.workshop(plan), plan.preview)
-        return plan, SceneState(scene=item.name, state="unchanged", report=before)
+        return SceneState(scene=item.name, state="unchanged", report=found)
+
+    def _completed(self, plan: ScenePlan, item: NamedScene, found: SceneReport) -> SceneState:
+        """Make the exports that a finished scene lacks, and nothing else."""
+        exports = self.stages.exports(self.exporters, published_of(plan, self.folder), found)
+        remove_outdated(found, (*(item.name for item in found.outputs), *names_of(exports)), self.folder)
+        made = report_again(plan, self.folder, found, exports)
+        return self._as_it_is(plan, item, made).model_copy(update={"state": "done", "error": failures(exports)})
 
     def _stages(self, item: NamedScene, bench: Bench, number: int, scenes: int) -> SceneState:
         began = perf_counter()
-        plan, state = self._finished(item, bench)
-        if state is not None:
-            return state
-        _tell(plan)
+        plan, found = self._finished(item, bench)
+        if found is not None:
+            lacking = self._lacking(plan, found)
+            return self._completed(plan, item, found) if lacking else self._as_it_is(plan, item, found)
+        self._tell(plan)
         workshop, before = bench.workshop(plan), published(plan.scene, self.folder)
         if self.force:
             workshop.remove()
@@ -249,7 +278,7 @@ class _Run:
                     raise
                 _LOG.warning("%s: %s; it is made again", plan.scene, error.found)
         bench.clear(workshop, plan.preview)
-        return SceneState(scene=item.name, state="done", report=made)
+        return SceneState(scene=item.name, state="done", error=failures(made.exports), report=made)
 
     def _made(
         self, plan: ScenePlan, workshop: Workshop, number: int, scenes: int, before: SceneReport | None, began: float
@@ -259,11 +288,17 @@ class _Run:
         totals = self.stages.predict(plan, workshop, self.executor, heard, begun)
         exporting = perf_counter()
         files = self.stages.export(plan, workshop, self.folder)
-        remove_outdated(before, files.values(), self.folder)
         seconds: dict[str, Any] = {**totals.seconds, "export": perf_counter() - exporting}
+        exports: tuple[ExportFacts, ...] = ()
+        if self.exporters:
+            exporting = perf_counter()
+            exports = self.stages.exports(self.exporters, published_of(plan, self.folder))
+            seconds["exports"] = perf_counter() - exporting
+        outputs = (str(path.relative_to(self.folder)) for path in files.values())
+        remove_outdated(before, (*outputs, *names_of(exports)), self.folder)
         totals = Totals(totals.counts, totals.forwards, totals.forwards_minimum, seconds, totals.peak_rss_bytes)
         spent = self.setup_seconds + perf_counter() - began
-        return self.stages.report(plan, workshop, self.folder, totals, files, spent)
+        return self.stages.report(plan, workshop, self.folder, totals, files, exports, spent)
 
     def _begun(self, plan: ScenePlan, number: int, scenes: int) -> Callable[[int], None]:
         def begun(found: int) -> None:

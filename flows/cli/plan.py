@@ -10,6 +10,7 @@ from typing import Any
 
 from flows.cli.recipe import recipe_of
 from flows.progress import remaining
+from pipelines.exporting import exporters_of, published_of, refusals
 from pipelines.plan import ScenePlan
 from pipelines.prepare import Selection, find_scenes, plan_scene
 from pipelines.room import require_room
@@ -34,7 +35,8 @@ def main(options: argparse.Namespace) -> int:
         for item in scenes:
             plan = plan_scene(recipe, item, engine, selection)
             notices = require_room(recipe, plan.disk, recipe.folder / HIDDEN / SCENES / item.name)
-            row = _row(plan, recipe, engine.seconds_a_patch, notices)
+            refused = refusals(exporters_of(recipe), published_of(plan, recipe.folder))
+            row = _row(plan, recipe, engine.seconds_a_patch, (*notices, *refused))
             rows.append({**row, "memory_allowed_bytes": allowed, "device_memory_bytes": on_device})
     finally:
         engine.close()

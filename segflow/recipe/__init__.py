@@ -2,8 +2,9 @@
 
 from segflow.models.choice import ModelChoice
 from segflow.recipe.augment import Augment
+from segflow.recipe.outputs import Outputs
 from segflow.recipe.read import parse_recipe, read_recipe
-from segflow.recipe.run import Compute, Inputs, Outputs, References, Tiling
+from segflow.recipe.run import Compute, Inputs, References, Tiling
 from segflow.recipe.schema import Recipe
 from segflow.recipe.train import LossName, Train, Validation
 

@@ -168,12 +168,3 @@ class Compute(Part):
         if memory is not None and not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]i?B", memory):
             raise ValueError("a size such as 8 GiB or 500 MB")
         return memory
-
-
-class Outputs(Part):
-    """What is written, and where."""
-
-    folder: str | None = Field(None, description="Folder of the results; ./out/<name> when not given.")
-    name: str = Field("{stem}", description="Template of a scene's name: {stem}, {parent}, {case}.")
-    confidence: bool = Field(False, description="Also write the largest probability x 255 as uint8.")
-    nodata: int = Field(255, ge=0, le=255, description="Rasters: value of cells without valid input.")

@@ -12,14 +12,15 @@ from segflow.errors import RecipeError
 from segflow.grid import Kind
 from segflow.models.choice import ModelChoice
 from segflow.part import Part
-from segflow.recipe.run import Compute, Inputs, Outputs, References, Tiling
+from segflow.recipe.outputs import Outputs
+from segflow.recipe.run import Compute, Inputs, References, Tiling
 from segflow.recipe.train import Train
 
 # What only one kind has; the other would ignore it.
 _ONLY: dict[Kind, tuple[str, ...]] = {
     "raster": (
         *("inputs.bands", "inputs.nodata", "inputs.collar", "inputs.aoi"),
-        *("references.region", "references.mask", "model.gsd", "outputs.nodata"),
+        *("references.region", "references.mask", "model.gsd", "outputs.nodata", "outputs.qml"),
     ),
     "volume": ("inputs.channels", "inputs.resample_to", "model.spacing"),
 }

@@ -4,6 +4,7 @@ from segflow.report.pooling import run_report
 from segflow.report.preview import LONGEST_PX, Preview, stretch, thinning
 from segflow.report.schema import (
     AutoFacts,
+    ExportFacts,
     FileFacts,
     GridReport,
     ModelFacts,
@@ -23,6 +24,7 @@ from segflow.report.write import write_run_report, write_scene_report
 __all__ = [
     "LONGEST_PX",
     "AutoFacts",
+    "ExportFacts",
     "FileFacts",
     "GridReport",
     "ModelFacts",

@@ -153,6 +153,15 @@ class FileFacts(_Part):
     bytes: int | None = None
 
 
+class ExportFacts(_Part):
+    """What was made of the label map by one key of `outputs`, or why it was not."""
+
+    name: str = Field(description="The key of `outputs`.")
+    settings: str = Field(description="sha256 of what decides the files, other than the scene.")
+    files: tuple[FileFacts, ...] = ()
+    error: str | None = Field(None, description="Why there are none; the label map is whole all the same.")
+
+
 class SceneReport(_Part):
     """One scene's report.json. `run` and `model` are null when two existing files were compared (`evaluate`)."""
 
@@ -167,6 +176,7 @@ class SceneReport(_Part):
     inputs: tuple[str, ...] = Field((), description="What was read, as named in the recipe.")
     references: tuple[str, ...] = Field((), description="What it was compared with.")
     outputs: tuple[FileFacts, ...] = Field((), description="What was written.")
+    exports: tuple[ExportFacts, ...] = Field((), description="What was made of the label map in other formats.")
     notices: tuple[str, ...] = Field((), description="What a reader must know before trusting the result.")
 
     @property
@@ -198,7 +208,7 @@ class SceneState(_Part):
 
     scene: str
     state: State
-    error: str | None = Field(None, description="Why it failed or was refused.")
+    error: str | None = Field(None, description="Why it failed or was refused; of a scene that is done, what lacks.")
     report: SceneReport | None = None
 
 
@@ -228,7 +238,7 @@ def scene_report(scene: str, grid: Grid, result: Scores, **facts: Any) -> SceneR
         scene: its name.
         grid: where it lies.
         result: what `segflow.metrics.scores` gave.
-        facts: the other fields of `SceneReport`: run, model, inputs, references, outputs, notices.
+        facts: the other fields of `SceneReport`: run, model, inputs, references, outputs, exports, notices.
     """
     return SceneReport.model_validate({"scene": scene, "grid": GridReport.of(grid), **result, **facts})
 

@@ -1,0 +1,123 @@
+"""The stage that makes other formats of a published label map, which is safe by then: what fails costs itself only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipelines.outputs import file_facts, layer_files
+from pipelines.plan import ScenePlan
+from segflow.errors import SegflowError
+from segflow.io.exports import Exporter, Published
+from segflow.io.exports.qml import Qml
+from segflow.recipe import Recipe
+from segflow.report import ExportFacts, SceneReport
+
+_LOG = logging.getLogger(__name__)
+
+
+def exporters_of(recipe: Recipe) -> tuple[Exporter, ...]:
+    """Return what the recipe's `outputs` ask for beside the label map, in the order in which it is made."""
+    return tuple(_asked(recipe))
+
+
+def _asked(recipe: Recipe) -> Iterator[Exporter]:
+    outputs = recipe.outputs
+    if outputs.qml:
+        yield Qml()
+
+
+def published_of(plan: ScenePlan, folder: Path) -> Published:
+    """Return what exporters are told of a scene."""
+    return Published(
+        scene=plan.scene,
+        folder=folder,
+        files=layer_files(plan.scene, plan.grid.kind, folder, plan.task.confidence),
+        grid=plan.output_grid,
+        card=plan.card,
+        inputs=plan.inputs,
+        spec=plan.spec,
+        nodata=plan.task.nodata,
+        fingerprint=plan.fingerprint,
+    )
+
+
+def refusals(exporters: Sequence[Exporter], published: Published) -> Iterator[str]:
+    """Yield what will not be written, as notices: known before anything runs."""
+    for exporter in exporters:
+        try:
+            exporter.require(published)
+        except SegflowError as error:
+            yield (
+                f"outputs.{exporter.name} will not be written: {error.found} "
+                f"(expected: {error.expected}; remedy: {error.remedy})"
+            )
+
+
+def missing(exporters: Sequence[Exporter], published: Published, before: SceneReport) -> tuple[Exporter, ...]:
+    """Return the exporters whose files a finished scene lacks, or has in another way than is asked for now."""
+    return tuple(exporter for exporter in exporters if _kept(exporter, published, before) is None)
+
+
+def write_exports(
+    exporters: Sequence[Exporter], published: Published, before: SceneReport | None = None
+) -> tuple[ExportFacts, ...]:
+    """Write what is asked for and not there yet.
+
+    Args:
+        exporters: what is asked for.
+        published: the scene.
+        before: the report of the same label map, where there is one: what it tells of and is whole is left as it is.
+
+    Returns:
+        Of each exporter, its files or why there are none.
+    """
+    return tuple(
+        (None if before is None else _kept(exporter, published, before)) or _written(exporter, published)
+        for exporter in exporters
+    )
+
+
+def failures(exports: Sequence[ExportFacts]) -> str | None:
+    """Return what failed, in words; None where all is well."""
+    broken = [f"outputs.{item.name}: {item.error}" for item in exports if item.error is not None]
+    return "\n".join(broken) or None
+
+
+def names_of(exports: Sequence[ExportFacts]) -> Iterator[str]:
+    """Yield the names of the files that were written, relative to the output folder."""
+    return (item.name for facts in exports for item in facts.files)
+
+
+def _written(exporter: Exporter, published: Published) -> ExportFacts:
+    facts = ExportFacts(name=exporter.name, settings=_settings(exporter))
+    try:
+        exporter.require(published)
+        exporter.write(published)
+        found = tuple(file_facts(path, published.folder) for path in exporter.files(published.scene, published.folder))
+    except SegflowError as error:
+        _LOG.error("%s: outputs.%s was not written: %s", published.scene, exporter.name, error)
+        return facts.model_copy(update={"error": str(error)})
+    except Exception as error:  # the label map is published: whatever an exporter meets must not hide that
+        _LOG.exception("%s: outputs.%s was not written", published.scene, exporter.name)
+        return facts.model_copy(update={"error": f"{type(error).__name__}: {error}"})
+    return facts.model_copy(update={"files": found})
+
+
+def _kept(exporter: Exporter, published: Published, before: SceneReport) -> ExportFacts | None:
+    """Return what a report says of an exporter, if that is what would be written now, and is there."""
+    facts = next((item for item in before.exports if item.name == exporter.name), None)
+    if facts is None or facts.error is not None or facts.settings != _settings(exporter):
+        return None
+    try:
+        whole = all(file_facts(published.folder / item.name, published.folder) == item for item in facts.files)
+    except OSError:
+        return None
+    return facts if whole else None
+
+
+def _settings(exporter: Exporter) -> str:
+    return hashlib.sha256(json.dumps(dict(exporter.settings), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,114 @@
+"""Other formats of a label map: made once it is safe, made alone when they lack, told when they fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import run
+from pipelines.events import ChunkDone, Event
+from segflow.errors import OutputError
+from segflow.recipe import Recipe, parse_recipe
+from tests.making import make_model, write_raster
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def raster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_raster(tmp_path_factory.mktemp("raster") / "scene.tif", shape=(100, 90))
+
+
+def recipe_of(folder: Path, raster: Path, model: Path, **outputs: Any) -> Recipe:
+    return parse_recipe(
+        {
+            "kind": "raster",
+            "inputs": str(raster),
+            "model": {"weights": str(model)},
+            "outputs": {"folder": str(folder / "out"), **outputs},
+        },
+        folder,
+    )
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((folder / "out" / "scene_report.json").read_text())
+    return loaded
+
+
+def chunks(events: list[Event]) -> int:
+    return sum(isinstance(event, ChunkDone) for event in events)
+
+
+def test_an_export_that_is_asked_for_later_is_made_from_the_finished_label_map(
+    tmp_path: Path, raster: Path, model: Path
+) -> None:
+    run(recipe_of(tmp_path, raster, model))
+    labels = tmp_path / "out" / "scene_labels.tif"
+    before = labels.stat().st_mtime_ns
+    events: list[Event] = []
+    outcome = run(recipe_of(tmp_path, raster, model, qml=True), listener=events.append)
+    assert (outcome.exit_code, outcome.report.scenes[0].state, chunks(events)) == (0, "done", 0)
+    assert labels.stat().st_mtime_ns == before
+    assert [item["name"] for item in report_of(tmp_path)["exports"][0]["files"]] == ["scene_labels.qml"]
+    assert "data:image" in (tmp_path / "out" / "scene_report.html").read_text()
+    assert run(recipe_of(tmp_path, raster, model, qml=True)).report.scenes[0].state == "unchanged"
+
+
+def test_an_export_that_is_not_asked_for_any_more_is_removed(tmp_path: Path, raster: Path, model: Path) -> None:
+    run(recipe_of(tmp_path, raster, model, qml=True))
+    assert (tmp_path / "out" / "scene_labels.qml").is_file()
+    run(recipe_of(tmp_path, raster, model))
+    assert not (tmp_path / "out" / "scene_labels.qml").exists()
+    assert report_of(tmp_path)["exports"] == []
+
+
+@pytest.mark.parametrize("lose", [lambda path: path.unlink(), lambda path: path.write_text("other")])
+def test_a_lost_or_changed_export_is_made_again_alone(tmp_path: Path, raster: Path, model: Path, lose: Any) -> None:
+    recipe = recipe_of(tmp_path, raster, model, qml=True)
+    run(recipe)
+    style = tmp_path / "out" / "scene_labels.qml"
+    first = style.read_bytes()
+    lose(style)
+    events: list[Event] = []
+    run(recipe, listener=events.append)
+    assert style.read_bytes() == first
+    assert chunks(events) == 0
+
+
+def test_an_export_that_fails_leaves_the_label_map_whole_and_is_made_by_the_next_run(
+    tmp_path: Path, raster: Path, model: Path
+) -> None:
+    recipe = recipe_of(tmp_path, raster, model, qml=True)
+    in_the_way = tmp_path / "out" / "scene_labels.qml"
+    (in_the_way / "full").mkdir(parents=True)
+    outcome = run(recipe)
+    state = outcome.report.scenes[0]
+    assert (outcome.exit_code, state.state) == (1, "done")
+    assert state.error is not None
+    assert "scene_labels.qml cannot be written" in state.error
+    assert (tmp_path / "out" / "scene_labels.tif").is_file()
+    assert "scene_labels.qml" in report_of(tmp_path)["exports"][0]["error"]
+    (in_the_way / "full").rmdir()
+    in_the_way.rmdir()
+    events: list[Event] = []
+    assert run(recipe, listener=events.append).exit_code == 0
+    assert in_the_way.is_file()
+    assert chunks(events) == 0
+
+
+def test_a_run_does_not_write_an_export_over_what_it_reads(tmp_path: Path, raster: Path, model: Path) -> None:
+    area = tmp_path / "out" / "scene_labels.qml"
+    area.parent.mkdir()
+    area.write_text("{}")
+    recipe = recipe_of(tmp_path, raster, model, qml=True)
+    inputs = recipe.inputs.model_copy(update={"aoi": str(area)})
+    with pytest.raises(OutputError, match="write over"):
+        run(recipe.model_copy(update={"inputs": inputs}))
+    assert area.read_text() == "{}"
