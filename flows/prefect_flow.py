@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import date
@@ -22,20 +23,33 @@ from flows.workers import with_workers
 from pipelines.events import Event, Listener
 from pipelines.export import export
 from pipelines.exporting import write_exports
+from pipelines.postprocess import postprocess
 from pipelines.predict import predict
 from pipelines.prepare import Selection, plan_scene
 from pipelines.report import report
 from pipelines.runner import Outcome, Stages
 from segflow.recipe import Recipe, parse_recipe
 
-# Nothing is cached: a cached success whose output was deleted would be a lie.
-plan_task = task(name="plan", task_run_name="plan {item.name}", cache_policy=NO_CACHE)(plan_scene)
-predict_task = task(name="predict", task_run_name="predict {plan.scene}", cache_policy=NO_CACHE)(predict)
-export_task = task(name="export", task_run_name="export {plan.scene}", cache_policy=NO_CACHE)(export)
-exports_task = task(name="exports", task_run_name="exports {published.scene}", cache_policy=NO_CACHE)(write_exports)
-report_task = task(name="report", task_run_name="report {plan.scene}", cache_policy=NO_CACHE)(report)
 
-STAGES = Stages(plan_task, predict_task, export_task, exports_task, report_task)
+def _task(stage: Callable[..., Any], scene: str) -> Any:
+    """Wrap a stage. Nothing is cached: a cached success whose output was deleted would be a lie.
+
+    Args:
+        stage: the function; the task has its name.
+        scene: where in its arguments the scene's name is.
+    """
+    name = stage.__name__.removesuffix("_scene").removeprefix("write_")
+    return task(name=name, task_run_name=f"{name} {{{scene}}}", cache_policy=NO_CACHE)(stage)
+
+
+STAGES = Stages(
+    plan=_task(plan_scene, "item.name"),
+    predict=_task(predict, "plan.scene"),
+    postprocess=_task(postprocess, "plan.scene"),
+    export=_task(export, "plan.scene"),
+    exports=_task(write_exports, "published.scene"),
+    report=_task(report, "plan.scene"),
+)
 
 
 def _silent(_event: Event) -> None:

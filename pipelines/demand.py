@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipelines.engine import Engine
 from segflow.io.gdalenv import cache_bytes_of
 from segflow.io.raster import RasterSource
@@ -15,6 +17,8 @@ _STORAGE_BYTES = 40 * _MIB
 """Measured: Zarr, SQLite and compressors at work."""
 _REPORT_BYTES = 70 * _MIB
 """Measured: the page with its pictures."""
+_POSTPROCESS_BYTES = 140 * _MIB
+"""Measured: connected regions of one slab."""
 _EXPORT_ROWS = 512
 _SLAB_BYTES = 8 * _MIB
 
@@ -41,9 +45,10 @@ def demand_of(layout: Layout, source: Source, network: Network, recipe: Recipe) 
         recipe: what runs on what.
     """
     layers = 2 if recipe.outputs.confidence else 1
-    return demand(
-        layout, network, source.dtype.itemsize, recipe.tiling.accumulator, layers, _surroundings(layout, source)
-    )
+    around = _surroundings(layout, source)
+    if recipe.postprocess is not None:
+        around = replace(around, finish_bytes=max(around.finish_bytes, _POSTPROCESS_BYTES))
+    return demand(layout, network, source.dtype.itemsize, recipe.tiling.accumulator, layers, around)
 
 
 def disk_of(layout: Layout, source: Source, engine: Engine, recipe: Recipe, prepared_bytes: int = 0) -> Disk:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.outputs import layer_files
 from pipelines.plan import ScenePlan
+from pipelines.postprocess import final_labels
 from pipelines.predict import Workshop
 from segflow.io.cog import write_byte_cog, write_label_cog
 from segflow.io.nifti import write_byte_nifti, write_label_nifti
@@ -31,18 +32,13 @@ def export(plan: ScenePlan, workshop: Workshop, folder: Path) -> dict[str, Path]
     staging = Staging(workshop.staging, plan.region)
     files = layer_files(plan.scene, plan.grid.kind, folder, plan.task.confidence)
     for layer, path in files.items():
-        reader = reader_of(staging, layer, plan.region)
+        reader = final_labels(plan, workshop) if layer == "labels" else reader_of(staging, layer, plan.region)
         if plan.grid.kind == "raster":
             _write_raster(plan, layer, path, reader)
         else:
             _write_volume(plan, layer, path, reader)
     classes = sidecar_of(files["labels"])
     return {**files, "classes": classes} if classes.exists() else files
-
-
-def staged_labels(plan: ScenePlan, workshop: Workshop) -> Callable[[Box], NDArray[Any]]:
-    """Return a function that reads staged labels in a box, counted from the region's start."""
-    return reader_of(Staging(workshop.staging, plan.region), "labels", plan.region)
 
 
 @contextmanager

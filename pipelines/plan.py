@@ -20,6 +20,7 @@ from segflow.io.stamp import Stamp
 from segflow.io.volume import VolumeSpec
 from segflow.models.card import Card
 from segflow.models.model import Model
+from segflow.recipe import Postprocess
 from segflow.sweep import ENGINE, Task
 from tiling import Box, Demand, Disk
 
@@ -82,6 +83,7 @@ class ScenePlan:
         stamps: of the scene's files and its reference's, taken before their content was looked at.
         why: the network is run so, in words for the report.
         auto: what patch and overlap came to, where the recipe left them open.
+        postprocess: how labels are changed once all are there.
     """
 
     scene: str
@@ -104,6 +106,7 @@ class ScenePlan:
     stamps: tuple[Stamp, ...] = ()
     why: str = ""
     auto: AutoTiling | None = None
+    postprocess: Postprocess | None = None
 
     @property
     def card(self) -> Card:
@@ -119,6 +122,11 @@ class ScenePlan:
     def output_grid(self) -> Grid:
         """The grid of the outputs."""
         return self.grid.crop(self.region)
+
+    @property
+    def label_type(self) -> str:
+        """The dtype of labels."""
+        return "uint8" if max(self.card.ids) <= 255 else "uint16"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -143,6 +151,8 @@ class ScenePlan:
         }
         if self.reference is not None:
             settled["reference"] = {k: v for k, v in plain["reference"].items() if k not in ("path", "spec", "stamps")}
+        if self.postprocess is not None:
+            settled["postprocess"] = plain["postprocess"]
         return hashlib.sha256(json.dumps(settled, sort_keys=True).encode()).hexdigest()
 
     @property

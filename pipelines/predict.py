@@ -22,7 +22,7 @@ from segflow.io.staging import DamagedStagingError, Staging
 from segflow.io.stamp import require_unchanged
 from segflow.memory import peak_rss_bytes
 from segflow.metrics import Counts, count_confusion
-from segflow.sweep import Sealed, sweep
+from segflow.sweep import sweep
 from tiling import Box
 
 _FILE_CELLS = 1024
@@ -137,7 +137,7 @@ def _staging(plan: ScenePlan, workshop: Workshop) -> Staging:
     layout = plan.task.layout
     chunk = tuple(layout.rows if axis == layout.sweep else _divisor(n) for axis, n in enumerate(layout.block))
     bounded = tuple(min(n, whole) for n, whole in zip(chunk, plan.region.shape, strict=True))
-    layers = {"labels": "uint8" if max(plan.card.ids) <= 255 else "uint16"}
+    layers = {"labels": plan.label_type}
     if plan.task.confidence:
         layers["confidence"] = "uint8"
     return Staging.prepare(workshop.staging, plan.region, bounded, layers)
@@ -204,7 +204,7 @@ def run_block(
     sealed = sweep(plan.task, scene.source, forward, job.block, first, job.stop_chunk)
     for number, part in enumerate(sealed, first):
         began = perf_counter()
-        counts = _count(plan, part, scene.reference)
+        counts = count(plan, part.chunk, part.labels, part.valid, scene.reference)
         counted = perf_counter()
         layers: dict[str, NDArray[Any]] = {"labels": part.labels}
         if part.confidence is not None:
@@ -248,19 +248,22 @@ def _note(block: tuple[int, ...], number: int, read: str) -> str:
     return ".".join(map(str, (*block, number, read)))
 
 
-def _count(plan: ScenePlan, part: Sealed, reference: Source | None) -> Counts:
+def count(
+    plan: ScenePlan, chunk: Box, labels: NDArray[Any], valid: NDArray[np.bool_], reference: Source | None
+) -> Counts:
+    """Count labels (*chunk) where they are valid, against the reference where there is one."""
     ids = plan.card.ids
     if reference is None or plan.reference is None:
-        return count_confusion(None, part.labels, ids, valid=part.valid)
-    truth = reference.read(part.chunk)
+        return count_confusion(None, labels, ids, valid=valid)
+    truth = reference.read(chunk)
     return count_confusion(
         truth.values[0],
-        part.labels,
+        labels,
         ids,
         ignore=plan.reference.ignore,
         mapping=plan.reference.map,
-        valid=part.valid,
-        scored=truth.valid & inside(plan.reference, part.chunk),
+        valid=valid,
+        scored=truth.valid & inside(plan.reference, chunk),
     )
 
 

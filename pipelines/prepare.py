@@ -26,7 +26,7 @@ from segflow.metrics import require_known_ids
 from segflow.models.card import Card
 from segflow.normalise import AS_IT_IS, standardiser_of
 from segflow.patches import lattice_of, model_shape, patch_of
-from segflow.recipe import Recipe
+from segflow.recipe import Postprocess, Recipe
 from segflow.sweep import Task, head_of
 from tiling import Box, Layout, Network, scale_of
 
@@ -137,10 +137,28 @@ def plan_scene(
             notices=(*source.notices, *notices, *_part_of(region, source), *engine.notices, *told),
             why=engine.why,
             auto=auto,
+            postprocess=_postprocess(recipe, card),
             stamps=(*stamps, *(() if reference is None else reference.stamps)),
         )
     finally:
         source.close()
+
+
+def _postprocess(recipe: Recipe, card: Card) -> Postprocess | None:
+    """Return how labels are changed, once it is known that the model has the classes.
+
+    Raises:
+        RecipeError: it has not.
+    """
+    wanted = recipe.postprocess
+    strange = () if wanted is None else sorted({*wanted.changed, wanted.background} - set(card.ids))
+    if strange:
+        raise RecipeError(
+            f"postprocess names the class {strange[0]}, which {card.name} has not",
+            f"ids of its classes: {', '.join(f'{item.id} {item.name}' for item in card.classes)}",
+            "correct the id; postprocess.background says what removed regions become, 0 if not given",
+        )
+    return wanted
 
 
 def _tolerated(source: Source, task: Task, engine: Engine, identity: str) -> tuple[AutoTiling | None, tuple[str, ...]]:

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from pipelines.export import published_labels, staged_labels
+from pipelines.export import published_labels
 from pipelines.journal import Totals
 from pipelines.outputs import file_facts
 from pipelines.plan import ScenePlan
+from pipelines.postprocess import final_labels
 from pipelines.predict import Workshop
 from pipelines.preview import previews
 from segflow.backends import available
@@ -51,7 +52,7 @@ def report(
         exports: what was made of that.
         seconds: wall clock of the scene so far.
     """
-    pictures = previews(plan, staged_labels(plan, workshop))
+    pictures = previews(plan, final_labels(plan, workshop))
     grid = plan.output_grid
     result = scores(
         totals.counts, plan.card.classes, cell_area_m2=grid.cell_area_m2, cell_volume_ml=grid.cell_volume_ml

@@ -18,6 +18,7 @@ from pipelines.exporting import exporters_of, failures, missing, names_of, publi
 from pipelines.journal import ChunkRecord, Totals
 from pipelines.outputs import published, remove_outdated, require_nothing_overwritten
 from pipelines.plan import ScenePlan
+from pipelines.postprocess import postprocess
 from pipelines.predict import Executor, InProcess, predict
 from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
 from pipelines.recorded import recorded_in
@@ -48,6 +49,7 @@ class Stages:
 
     plan: Callable[..., ScenePlan] = plan_scene
     predict: Callable[..., Totals] = predict
+    postprocess: Callable[..., Totals] = postprocess
     export: Callable[..., Mapping[str, Path]] = export
     exports: Callable[..., tuple[ExportFacts, ...]] = write_exports
     report: Callable[..., SceneReport] = report
@@ -286,6 +288,8 @@ class _Run:
         """Make what is missing of a scene, and publish it."""
         begun, heard = self._begun(plan, number, scenes), self._heard(plan.scene)
         totals = self.stages.predict(plan, workshop, self.executor, heard, begun)
+        if plan.postprocess is not None:
+            totals = self.stages.postprocess(plan, workshop, totals)
         exporting = perf_counter()
         files = self.stages.export(plan, workshop, self.folder)
         seconds: dict[str, Any] = {**totals.seconds, "export": perf_counter() - exporting}

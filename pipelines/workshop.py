@@ -53,6 +53,10 @@ class Workshop:
         """The staging store."""
         return self.place / "staging"
 
+    def changed(self, number: int) -> Place:
+        """The labels after one more change by `postprocess`."""
+        return place_of(self.folder / "postprocessed" / str(number))
+
     def remove(self) -> None:
         """Remove all that the plan has left."""
         self.place.remove()

@@ -3,6 +3,7 @@
 from segflow.models.choice import ModelChoice
 from segflow.recipe.augment import Augment
 from segflow.recipe.outputs import Outputs
+from segflow.recipe.postprocess import Postprocess
 from segflow.recipe.read import parse_recipe, read_recipe
 from segflow.recipe.run import Compute, Inputs, References, Tiling
 from segflow.recipe.schema import Recipe
@@ -15,6 +16,7 @@ __all__ = [
     "LossName",
     "ModelChoice",
     "Outputs",
+    "Postprocess",
     "Recipe",
     "References",
     "Tiling",

@@ -13,6 +13,7 @@ from segflow.grid import Kind
 from segflow.models.choice import ModelChoice
 from segflow.part import Part
 from segflow.recipe.outputs import Outputs
+from segflow.recipe.postprocess import Postprocess
 from segflow.recipe.run import Compute, Inputs, References, Tiling
 from segflow.recipe.train import Train
 
@@ -42,6 +43,9 @@ class Recipe(Part):
     model: ModelChoice | None = Field(None, description="The network; needed by run and plan.")
     train: Train | None = Field(None, description="How a model is made; needed by train.")
     tiling: Tiling = Field(default_factory=lambda: Tiling(), description="How the scene is cut and put together again.")
+    postprocess: Postprocess | None = Field(
+        None, description="How labels are changed, before the label map, its exports and scores are made of them."
+    )
     compute: Compute = Field(default_factory=lambda: Compute(), description="Where and with what it runs.")
     outputs: Outputs = Field(default_factory=lambda: Outputs(), description="What is written, and where.")
     base: str = Field(".", exclude=True, description="Folder that relative paths start from; set by the reader.")
