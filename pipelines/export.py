@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,8 @@ from pipelines.postprocess import final_labels
 from pipelines.predict import Workshop
 from segflow.io.cog import write_byte_cog, write_label_cog
 from segflow.io.nifti import write_byte_nifti, write_label_nifti
-from segflow.io.opening import open_source
-from segflow.io.raster import RasterSpec
 from segflow.io.rat import sidecar_of
 from segflow.io.staging import Staging
-from segflow.io.volume import VolumeSpec
 from tiling import Box
 
 
@@ -39,20 +35,6 @@ def export(plan: ScenePlan, workshop: Workshop, folder: Path) -> dict[str, Path]
             _write_volume(plan, layer, path, reader)
     classes = sidecar_of(files["labels"])
     return {**files, "classes": classes} if classes.exists() else files
-
-
-@contextmanager
-def published_labels(plan: ScenePlan, folder: Path) -> Iterator[Callable[[Box], NDArray[Any]]]:
-    """Give a function that reads published labels in a box, counted from the region's start.
-
-    Raises:
-        InputError: the label map is missing or broken.
-    """
-    path = str(layer_files(plan.scene, plan.grid.kind, folder, False)["labels"])
-    raster = plan.grid.kind == "raster"
-    spec = RasterSpec(path, (1,)) if raster else VolumeSpec(path, plan.card.orientation)
-    with closing(open_source(spec)) as source:
-        yield lambda box: source.read(box).values[0]
 
 
 def reader_of(staging: Staging, layer: str, region: Box) -> Callable[[Box], NDArray[Any]]:

@@ -84,6 +84,7 @@ class ScenePlan:
         why: the network is run so, in words for the report.
         auto: what patch and overlap came to, where the recipe left them open.
         postprocess: how labels are changed once all are there.
+        recipe: what was asked for, as YAML without passwords, for the report.
     """
 
     scene: str
@@ -107,6 +108,7 @@ class ScenePlan:
     why: str = ""
     auto: AutoTiling | None = None
     postprocess: Postprocess | None = None
+    recipe: str = ""
 
     @property
     def card(self) -> Card:

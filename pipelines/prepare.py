@@ -26,7 +26,7 @@ from segflow.metrics import require_known_ids
 from segflow.models.card import Card
 from segflow.normalise import AS_IT_IS, standardiser_of
 from segflow.patches import lattice_of, model_shape, patch_of
-from segflow.recipe import Postprocess, Recipe
+from segflow.recipe import Postprocess, Recipe, recipe_text
 from segflow.sweep import Task, head_of
 from tiling import Box, Layout, Network, scale_of
 
@@ -86,7 +86,7 @@ def plan_scene(
     Raises:
         InputError, RecipeError, PlanError: it cannot be run as asked for.
     """
-    card = engine.model.card
+    card, asked = engine.model.card, recipe_text(recipe)
     if engine.auto is not None:
         recipe = recipe.model_copy(update={"tiling": engine.auto.applied(recipe.tiling)})
     spec = spec_of(recipe, item.scene, card, None if scratch is None else str(scratch))
@@ -138,6 +138,7 @@ def plan_scene(
             why=engine.why,
             auto=auto,
             postprocess=_postprocess(recipe, card),
+            recipe=asked,
             stamps=(*stamps, *(() if reference is None else reference.stamps)),
         )
     finally:

@@ -1,127 +1,114 @@
-"""Pictures for a scene's report: the input, the labels and the reference on the same few cells."""
+"""Pictures for a scene's page, from what was published: input, labels, reference and confidence on the same cells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.plan import ScenePlan
+from pipelines.plan import ReferencePlan
 from pipelines.predict import inside
+from pipelines.seen import Seen
+from segflow.errors import InputError
 from segflow.io.opening import open_source
-from segflow.io.raster import RasterSource
-from segflow.io.slices import orthogonal_slices
+from segflow.io.raster import RasterSpec
 from segflow.io.source import Source
+from segflow.io.volume import VolumeSpec
 from segflow.metrics import reference_codes
-from segflow.report import Preview, stretch, thinning
+from segflow.report import ClassReport, Pictures
+from segflow.report.codec import NOTHING
 from tiling import Box
 
-_VOLUME_PX = 512
-_BAND_CELLS = 1 << 22
-_PLANES = (
-    ("Axial", "the patient's right is on the left"),
-    ("Coronal", "the patient's right is on the left"),
-    ("Sagittal", "anterior is on the left"),
-)
+_LOG = logging.getLogger(__name__)
 
 
-def previews(plan: ScenePlan, labels: Callable[[Box], NDArray[Any]]) -> list[Preview]:
-    """Return one overview of a raster, or three slices of a volume.
+@dataclass(frozen=True, slots=True)
+class OpenSeen:
+    """A scene's files, open.
+
+    Attributes:
+        seen: how they were opened.
+        classes: of the report.
+        labels: the published label map.
+        image: the input; None where it is not there any more.
+        confidence: the published confidence.
+        reference: what the labels are compared with.
+    """
+
+    seen: Seen
+    classes: Sequence[ClassReport]
+    labels: Source
+    image: Source | None
+    confidence: Source | None
+    reference: Source | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Cells of the label map."""
+        return self.labels.grid.shape
+
+    def moved(self, box: Box) -> Box:
+        """Return where a box of the label map lies in the scene."""
+        start = tuple(a + b for a, b in zip(box.start, self.seen.start, strict=True))
+        return Box(start, tuple(a + n for a, n in zip(start, box.shape, strict=True)))
+
+    def truth(self, box: Box) -> NDArray[np.uint8]:
+        """Return the reference in a box of the label map: positions of classes, 255 where nothing is scored."""
+        plan, reference = self.seen.reference, self.reference
+        if plan is None or reference is None:
+            raise ValueError("the scene has no reference")
+        return _scored(self.seen.ids, plan, reference, self.moved(box))
+
+
+def pictures(seen: Seen, classes: Sequence[ClassReport], labels: Path, confidence: Path | None) -> Pictures:
+    """Return what a scene's page shows, in memory that does not grow with the scene.
 
     Args:
-        plan: the scene's plan.
-        labels: gives the class ids of a box, counted from the region's start.
+        seen: how the scene is opened.
+        classes: of its report.
+        labels: the published label map.
+        confidence: the published confidence; None where it was not written.
+
+    Raises:
+        InputError: the label map cannot be read. (An input or a reference that is gone is told and left out.)
     """
-    source = open_source(plan.spec)
-    reference = None if plan.reference is None else open_source(plan.reference.spec)
+    from pipelines.preview_raster import raster_pictures
+    from pipelines.preview_volume import volume_pictures
+
+    raster = isinstance(seen.spec, RasterSpec)
+
+    def spec(path: Path) -> RasterSpec | VolumeSpec:
+        return RasterSpec(str(path), (1,)) if raster else VolumeSpec(str(path), "RAS")
+
+    with ExitStack() as stack:
+        scene = OpenSeen(
+            seen,
+            classes,
+            stack.enter_context(closing(open_source(spec(labels)))),
+            _there(stack, seen.spec),
+            None if confidence is None else stack.enter_context(closing(open_source(spec(confidence)))),
+            None if seen.reference is None else _there(stack, seen.reference.spec),
+        )
+        return raster_pictures(scene) if raster else volume_pictures(scene)
+
+
+def _there(stack: ExitStack, spec: Any) -> Source | None:
+    """Open a file that may be gone since it was read."""
     try:
-        if isinstance(source, RasterSource):
-            return [_overview(plan, source, labels, reference)]
-        return _slices(plan, source, labels, reference)
-    finally:
-        source.close()
-        if reference is not None:
-            reference.close()
+        return stack.enter_context(closing(open_source(spec)))
+    except InputError as error:
+        _LOG.warning("the page is made without it: %s", error.found)
+        return None
 
 
-def _overview(
-    plan: ScenePlan, source: RasterSource, labels: Callable[[Box], NDArray[Any]], reference: Source | None
-) -> Preview:
-    """Take about every n-th cell, from overviews where the file has them, else row by row in little memory."""
-    region = plan.region
-    step = thinning((region.shape[0], region.shape[1]))
-    pixels = source.decimated(region, step)
-    height, width = pixels.valid.shape
-    every = Box.whole(region.shape)
-    shown = _thinned(labels, every, step, (height, width))
-    truth = None
-    if reference is not None:
-        truth = _thinned(lambda box: _truth(plan, reference, box), region, step, (height, width))
-    note = f"every {step}th cell" if step > 1 else "every cell"
-    colours = pixels.values[list(_rgb(plan.card.channels))]
-    return Preview("Overview", stretch(colours, pixels.valid), shown, pixels.valid, truth, note=note)
-
-
-def _thinned(read: Callable[[Box], NDArray[Any]], box: Box, step: int, shape: tuple[int, int]) -> NDArray[Any]:
-    """Take the middle cell of every `step` x `step` cells of a box; bands of rows are in memory, one at a time."""
-    middle = min(step // 2, box.shape[0] - 1), min(step // 2, box.shape[1] - 1)
-    lines = max(1, _BAND_CELLS // (step * box.shape[1]))
-    parts = []
-    for first in range(0, shape[0], lines):
-        start = box.start[0] + first * step
-        stop = min(box.start[0] + (first + lines) * step, box.stop[0])
-        part = read(box.replace_axis(0, start, stop))[middle[0] :: step, middle[1] :: step]
-        parts.append(part[: shape[0] - first, : shape[1]].copy())  # a view would keep the whole band
-    return np.concatenate(parts)
-
-
-def _rgb(channels: tuple[str, ...]) -> tuple[int, ...]:
-    """Return the channels that show best as red, green, blue: those of these names, else the first."""
-    names = [name.lower() for name in channels]
-    found = tuple(names.index(colour) for colour in ("red", "green", "blue") if colour in names)
-    return found if len(found) == 3 else ((0, 1, 2) if len(channels) >= 3 else (0,))
-
-
-def _truth(plan: ScenePlan, reference: Source, box: Box) -> NDArray[np.int32]:
-    """Return the reference as ids of the model, -1 where nothing is scored."""
-    if plan.reference is None:
-        raise ValueError("the scene has no reference")
+def _scored(ids: tuple[int, ...], plan: ReferencePlan, reference: Source, box: Box) -> NDArray[np.uint8]:
     pixels = reference.read(box)
-    rows = reference_codes(plan.card.ids, plan.reference.ignore, plan.reference.map)(pixels.values[0].reshape(-1))
-    shown = np.array([*plan.card.ids, -1, -1], np.int32)[rows].reshape(box.shape)
-    return np.where(pixels.valid & inside(plan.reference, box), shown, np.int32(-1))
-
-
-def _slices(
-    plan: ScenePlan, source: Source, labels: Callable[[Box], NDArray[Any]], reference: Source | None
-) -> list[Preview]:
-    at = _busiest(labels, plan)
-    images = orthogonal_slices(lambda box: source.read(box).values[0], plan.grid, _VOLUME_PX, at)
-    shown = orthogonal_slices(labels, plan.grid, _VOLUME_PX, at)
-    truths: tuple[NDArray[Any] | None, ...] = (None, None, None)
-    if reference is not None:
-        truths = orthogonal_slices(lambda box: _truth(plan, reference, box), plan.grid, _VOLUME_PX, at)
-    bright = stretch(np.concatenate([picture.ravel() for picture in images])[None, None, :])[0, :, 0]
-    out, start = [], 0
-    for (title, note), picture, label, truth in zip(_PLANES, images, shown, truths, strict=True):
-        grey = bright[start : start + picture.size].reshape(picture.shape)
-        start += picture.size
-        out.append(Preview(title, np.repeat(grey[..., None], 3, axis=2), label, None, truth, note=note))
-    return out
-
-
-def _busiest(labels: Callable[[Box], NDArray[Any]], plan: ScenePlan) -> tuple[int, ...]:
-    """Return, for each axis, the slice with the most voxels that are not background: there is something to see."""
-    whole = Box.whole(plan.region.shape)
-    counts = [np.zeros(n, np.int64) for n in whole.shape]
-    slab = max(1, _BAND_CELLS * whole.shape[0] // whole.size)
-    for start in range(0, whole.shape[0], slab):
-        box = whole.replace_axis(0, start, min(start + slab, whole.shape[0]))
-        marked = labels(box) != plan.card.ids[0]
-        counts[0][box.slices[0]] = marked.sum(axis=(1, 2))
-        counts[1] += marked.sum(axis=(0, 2))
-        counts[2] += marked.sum(axis=(0, 1))
-    best = (np.flatnonzero(count == count.max()) for count in counts)
-    return tuple(int(ties[len(ties) // 2]) for ties in best)
+    rows = reference_codes(ids, plan.ignore, plan.map)(pixels.values[0].reshape(-1)).reshape(box.shape)
+    known = pixels.valid & inside(plan, box) & (rows < min(len(ids), NOTHING))
+    return np.where(known, rows, NOTHING).astype(np.uint8)

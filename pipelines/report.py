@@ -8,13 +8,12 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from pipelines.export import published_labels
 from pipelines.journal import Totals
-from pipelines.outputs import file_facts
+from pipelines.outputs import file_facts, layer_files
 from pipelines.plan import ScenePlan
-from pipelines.postprocess import final_labels
 from pipelines.predict import Workshop
-from pipelines.preview import previews
+from pipelines.preview import pictures
+from pipelines.seen import seen_of, to_facts
 from segflow.backends import available
 from segflow.memory import peak_rss_bytes
 from segflow.metrics import scores
@@ -52,7 +51,6 @@ def report(
         exports: what was made of that.
         seconds: wall clock of the scene so far.
     """
-    pictures = previews(plan, final_labels(plan, workshop))
     grid = plan.output_grid
     result = scores(
         totals.counts, plan.card.classes, cell_area_m2=grid.cell_area_m2, cell_volume_ml=grid.cell_volume_ml
@@ -73,6 +71,7 @@ def report(
             tiling=_tiling(plan),
             calibration=plan.facts.get("calibration"),
             versions={"segflow": version("segflow"), **available()},
+            recipe=plan.recipe,
         ),
         model=ModelFacts(
             name=plan.card.name,
@@ -86,9 +85,16 @@ def report(
         outputs=[file_facts(path, folder) for path in files.values()],
         exports=exports,
         notices=plan.notices,
+        seen=to_facts(seen_of(plan)),
     )
-    write_scene_report(folder, plan.scene, made, pictures)
+    _write(plan, folder, made)
     return made
+
+
+def _write(plan: ScenePlan, folder: Path, made: SceneReport) -> None:
+    files = layer_files(plan.scene, plan.grid.kind, folder, plan.task.confidence)
+    shown = pictures(seen_of(plan), made.classes, files["labels"], files.get("confidence"))
+    write_scene_report(folder, plan.scene, made, shown)
 
 
 def _tiling(plan: ScenePlan) -> TilingFacts:
@@ -105,8 +111,7 @@ def _tiling(plan: ScenePlan) -> TilingFacts:
 def report_again(plan: ScenePlan, folder: Path, found: SceneReport, exports: tuple[ExportFacts, ...]) -> SceneReport:
     """Write the report of a finished scene anew, of which other exports have been made; return it."""
     made = found.model_copy(update={"exports": exports, "notices": plan.notices})
-    with published_labels(plan, folder) as labels:
-        write_scene_report(folder, plan.scene, made, previews(plan, labels))
+    _write(plan, folder, made)
     return made
 
 

@@ -94,6 +94,26 @@ def write_byte_nifti(path: Path, read: BoxReader, source_path: str, orientation:
     _write(path, read, target, np.ones(256, dtype=np.bool_))
 
 
+def packed_nifti(values: NDArray[np.uint8], matrix: NDArray[np.float64]) -> bytes:
+    """Return a small volume as the bytes of a .nii.gz; the same voxels give the same bytes.
+
+    Args:
+        values: (x, y, z) uint8.
+        matrix: (4, 4), voxels to millimetres, RAS+.
+    """
+    header = nib.Nifti1Header(endianness="<")
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(values.shape)
+    header.set_sform(matrix, 1)
+    header.set_qform(matrix, 1, strip_shears=True)
+    header.set_xyzt_units("mm")
+    header["scl_slope"], header["scl_inter"] = 1.0, 0.0
+    header["vox_offset"] = header.single_vox_offset
+    header["magic"] = header.single_magic
+    lead = header.binaryblock.ljust(header.single_vox_offset, b"\0")
+    return gzip.compress(lead + values.tobytes(order="F"), LEVEL, mtime=0)
+
+
 def _target(source_path: str, orientation: str, dtype: np.dtype[Any], description: str) -> _Target:
     """Make the header of the output from the source's; its geometry fields are copied bit for bit."""
     facts = read_volume_header(source_path)

@@ -7,6 +7,7 @@ from segflow.recipe.postprocess import Postprocess
 from segflow.recipe.read import parse_recipe, read_recipe
 from segflow.recipe.run import Compute, Inputs, References, Tiling
 from segflow.recipe.schema import Recipe
+from segflow.recipe.text import recipe_text
 from segflow.recipe.train import LossName, Train, Validation
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "Validation",
     "parse_recipe",
     "read_recipe",
+    "recipe_text",
 ]

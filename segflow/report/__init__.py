@@ -1,9 +1,11 @@
 """Scores to JSON, CSV, Markdown, HTML and plain text. Nothing here reads a scene or runs a network."""
 
+from segflow.report.pictures import Pictures, Place
 from segflow.report.pooling import run_report
-from segflow.report.preview import LONGEST_PX, Preview, stretch, thinning
+from segflow.report.preview import LONGEST_PX, Bounds, Preview, bounds_of, stretch, thinning
 from segflow.report.schema import (
     AutoFacts,
+    ClassReport,
     ExportFacts,
     FileFacts,
     GridReport,
@@ -24,16 +26,21 @@ from segflow.report.write import write_run_report, write_scene_report
 __all__ = [
     "LONGEST_PX",
     "AutoFacts",
+    "Bounds",
+    "ClassReport",
     "ExportFacts",
     "FileFacts",
     "GridReport",
     "ModelFacts",
+    "Pictures",
+    "Place",
     "Preview",
     "RunFacts",
     "RunReport",
     "SceneReport",
     "SceneState",
     "TilingFacts",
+    "bounds_of",
     "from_json",
     "report_schema",
     "run_report",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segflow.report.codec import saved, uri
 from segflow.report.numbers import percent
 from segflow.report.preview import LONGEST_PX, Preview
 from segflow.report.schema import ClassReport
@@ -133,13 +132,13 @@ def _coloured(positions: NDArray[np.int64], classes: Sequence[ClassReport]) -> s
     if len(classes) < 256:
         return _palette(positions.astype(np.uint8), colours, len(classes))
     table = np.array([(*colour, 255) for colour in colours] + [(0, 0, 0, 0)], np.uint8)
-    return _uri(_saved(Image.fromarray(table[positions]), "PNG", optimize=True), "png")
+    return uri(saved(Image.fromarray(table[positions]), "PNG", optimize=True), "png")
 
 
 def _palette(picture: NDArray[np.uint8], colours: Sequence[tuple[int, ...]], transparent: int) -> str:
     image = Image.frombytes("P", picture.shape[::-1], picture.tobytes())
     image.putpalette([value for colour in (*colours, (0, 0, 0)) for value in colour])
-    return _uri(_saved(image, "PNG", optimize=True, transparency=transparent), "png")
+    return uri(saved(image, "PNG", optimize=True, transparency=transparent), "png")
 
 
 def _photograph(preview: Preview) -> str:
@@ -148,17 +147,7 @@ def _photograph(preview: Preview) -> str:
         pixels = np.where(preview.valid[..., None], pixels, np.uint8(128))
     grey = bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all())
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if grey else pixels))
-    exact = _saved(image, "PNG", optimize=True)
+    exact = saved(image, "PNG", optimize=True)
     if len(exact) <= _PNG_LIMIT:
-        return _uri(exact, "png")
-    return _uri(_saved(image, "JPEG", quality=88, optimize=True), "jpeg")
-
-
-def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def _uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+        return uri(exact, "png")
+    return uri(saved(image, "JPEG", quality=88, optimize=True), "jpeg")

@@ -7,38 +7,48 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 from math import prod
-from urllib.parse import quote
 
-from segflow.report import facts, numbers, sections
+from segflow.report import evidence, facts, sections
 from segflow.report.images import figures
-from segflow.report.preview import Preview
-from segflow.report.schema import OverallReport, RunReport, SceneReport, SceneState
+from segflow.report.pictures import Pictures
+from segflow.report.scenes import scene_table
+from segflow.report.schema import ClassReport, ConfusionReport, OverallReport, RunReport, SceneReport, SceneState
+from segflow.report.viewer import scripts, viewer
 
-_MORE = ' class="more"'
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+"""What a page may do: nothing that reaches beyond itself."""
+
 _SCORES = (
     "IoU = TP / (TP + FP + FN); Dice = F1 = 2 TP / (2 TP + FP + FN). A class in only one of reference and prediction "
     "scores 0; a class in neither has no score and is in no mean."
 )
 
 
-def scene_page(report: SceneReport, previews: Sequence[Preview] = ()) -> str:
+def scene_page(report: SceneReport, pictures: Pictures = Pictures()) -> str:  # noqa: B008
     """Return a scene's page as HTML text."""
     name = "pixels" if report.grid.kind == "raster" else "voxels"
     scored = report.overall is not None
+    shown = viewer(pictures, report.classes, report.grid)
     body = [
         sections.tiles(report.overall, report.excluded, prod(report.grid.shape)),
         sections.notices(report.notices),
-        sections.pictures(figures(previews, report.classes), report.classes),
+        shown,
+        sections.pictures(figures(pictures.previews, report.classes), report.classes, still=bool(shown)),
         '<section aria-labelledby="classes"><h2 id="classes">Classes</h2>',
         f'<p class="hint">{_what_counts(scored, name)}</p>',
         sections.class_table(report.classes, name),
         "</section>",
         _scored(report),
+        evidence.worst_section(pictures, report.classes),
+        evidence.confidence_section(pictures.confidence, report.classes),
         facts.run_section(report),
         facts.place_section(report),
+        evidence.exports_section(report.exports),
+        evidence.recipe_section(report),
     ]
     kicker = "Segmentation report" if report.run is not None or not scored else "Evaluation report"
-    return document(f"{report.scene} · segflow", kicker, report.scene, facts.lead(report), body, report.overall)
+    more = ("viewer.css", *(f"{name}.js" for name in scripts(pictures)))
+    return document(f"{report.scene} · segflow", kicker, report.scene, facts.lead(report), body, report.overall, more)
 
 
 def _what_counts(scored: bool, name: str) -> str:
@@ -52,10 +62,15 @@ def _scored(report: SceneReport) -> str:
     return (
         '<section aria-labelledby="bars"><h2 id="bars">Scores by class</h2>'
         f'<p class="hint">From 0 to 1.</p>{sections.class_bars(report.classes)}</section>'
+        f"{_confusion(report.confusion_matrix, report.classes, '')}"
+    )
+
+
+def _confusion(matrix: ConfusionReport, classes: Sequence[ClassReport], more: str) -> str:
+    return (
         '<section aria-labelledby="confusion"><h2 id="confusion">Confusion matrix</h2>'
-        '<p class="hint">Each row is a class of the reference: what share of it, and how many cells, went to each '
-        "predicted class. Shading is the share; the outlined diagonal is what was right.</p>"
-        f"{sections.confusion_table(report.confusion_matrix, report.classes)}</section>"
+        f'<p class="hint">{more}Each row is a class of the reference, each column a predicted class. Shading is the '
+        f"share; the outlined diagonal is what was right.</p>{sections.confusion_table(matrix, classes)}</section>"
     )
 
 
@@ -66,7 +81,7 @@ def run_page(report: RunReport) -> str:
     if pooled is not None:
         cells = sum(prod(state.report.grid.shape) for state in report.scenes if state.report is not None)
         body.append(sections.tiles(pooled.overall, pooled.excluded, cells))
-    body.append(_scene_table(report.scenes))
+    body.append(scene_table(report.scenes))
     if pooled is not None:
         kinds = {state.report.grid.kind for state in report.scenes if state.report is not None}
         cells_name = "voxels" if kinds == {"volume"} else "pixels"
@@ -75,12 +90,12 @@ def run_page(report: RunReport) -> str:
         body.append(f'<p class="hint">{_pool_hint(pooled.scenes, pooled.scenes_with_reference)}</p>')
         body.append(sections.class_table(pooled.classes, cells_name) + "</section>")
         if pooled.confusion_matrix is not None:
-            body.append('<section aria-labelledby="confusion"><h2 id="confusion">Confusion matrix</h2>')
-            body.append('<p class="hint">All scenes together; rows are the reference.</p>')
-            body.append(sections.confusion_table(pooled.confusion_matrix, pooled.classes) + "</section>")
+            body.append(_confusion(pooled.confusion_matrix, pooled.classes, "All scenes together. "))
     lead = f'<p class="lead">{escape(_states(report.scenes))}</p>'
     overall = pooled.overall if pooled is not None else None
-    return document(f"{report.name} · segflow", "Run report", report.name, lead, body, overall)
+    return document(
+        f"{report.name} · segflow", "Run report", report.name, lead, body, overall, ("viewer.css", "index.js")
+    )
 
 
 def _pool_hint(scenes: int, scored: int) -> str:
@@ -95,41 +110,6 @@ def _states(scenes: Sequence[SceneState]) -> str:
     return f"{len(scenes)} scene{'s' if len(scenes) != 1 else ''}: {named}" if scenes else "No scenes"
 
 
-def _scene_table(scenes: Sequence[SceneState]) -> str:
-    rows = []
-    for state in scenes:
-        name = escape(state.scene)
-        if state.report is not None:
-            name = f'<a href="{quote(state.scene)}_report.html">{name}</a>'
-        overall = state.report.overall if state.report is not None else None
-        values = [
-            overall.mean_iou if overall else None,
-            overall.mean_dice if overall else None,
-            overall.pixel_accuracy if overall else None,
-            overall.kappa if overall else None,
-        ]
-        run = state.report.run if state.report is not None else None
-        seconds = numbers.seconds(run.seconds["total"]) if run and "total" in run.seconds else numbers.DASH
-        extent = facts.extent(state.report.grid) if state.report is not None else numbers.DASH
-        said = [("text", text) for text in (state.report.notices if state.report is not None else ())]
-        said = ([("text bad", state.error)] if state.error else []) + said
-        rows.append(
-            f'<tr{_MORE if said else ""}><th scope="row">{name}</th>'
-            f'<td><span class="state {state.state}">{state.state}</span></td>'
-            f"<td>{extent}</td>{''.join(f'<td>{numbers.score(value)}</td>' for value in values)}<td>{seconds}</td></tr>"
-        )
-        for place, (kind, text) in enumerate(said, 1):
-            more = _MORE if place < len(said) else ""
-            rows.append(f'<tr{more}><td class="{kind}" colspan="8">{escape(text)}</td></tr>')
-    heads = ("Scene", "State", "Extent", "Mean IoU", "Mean Dice", "Pixel accuracy", "Kappa", "Time")
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    return (
-        '<section aria-labelledby="scenes"><h2 id="scenes">Scenes</h2>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Scenes, table">'
-        f'<table class="states"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div></section>'
-    )
-
-
 def document(
     title: str,
     kicker: str,
@@ -137,7 +117,7 @@ def document(
     lead: str,
     body: Sequence[str],
     overall: OverallReport | None,
-    more: str | None = None,
+    more: Sequence[str] = (),
 ) -> str:
     """Return a whole page.
 
@@ -148,19 +128,18 @@ def document(
         lead: HTML below it.
         body: HTML of the sections.
         overall: scores whose definitions the page ends with.
-        more: name of a further style sheet and script of this package, without their endings.
+        more: names of further style sheets and scripts of this package.
     """
-    names = ("page",) if more is None else ("page", more)
-    css = "".join(_asset(f"{name}.css") for name in names)
-    js = "".join(_asset(f"{name}.js") for name in names)
+    names = ("page.css", "page.js", *more)
+    css = "".join(_asset(name) for name in names if name.endswith(".css"))
+    js = "".join(_asset(name) for name in names if name.endswith(".js"))
     said = ""
     if overall is not None:
         said = f"<p>{escape(_SCORES)}</p><p>Denominators: {escape(overall.denominators)}.</p>"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         f"<title>{escape(title)}</title><style>{css}</style></head><body>"
         f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(heading)}</h1>{lead}</header>'
         f"<main>{''.join(body)}</main><footer>{said}<p>Made by segflow.</p></footer>"

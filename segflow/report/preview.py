@@ -70,35 +70,64 @@ def thinning(shape: tuple[int, int], longest: int = LONGEST_PX) -> int:
     return max(1, -(-max(shape) // longest))
 
 
-def stretch(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
-    """Return an image to look at: channels 1 to 3 as red, green, blue (one channel as grey), each stretched.
+Bounds = tuple[tuple[float, float], ...]
+"""For red, green and blue, the value that is shown black and the one that is shown full."""
 
-    Stretching is from the 2nd to the 98th percentile of the valid cells: of all shown channels together where
-    their ranges nearly agree (so that colours stay true), else channel by channel (so that a dark
-    band of a satellite is seen). Only pictures are stretched, never what the network sees.
+
+def bounds_of(values: NDArray[Any], valid: NDArray[np.bool_] | None = None, cut: float = 2.0) -> Bounds | None:
+    """Return between which values an image is stretched; None where nothing is valid.
+
+    From the 2nd to the 98th percentile of the valid cells: of all shown channels together where their ranges nearly
+    agree (so that colours stay true), else channel by channel (so that a dark band of a satellite is seen).
 
     Args:
-        values: (channel, y, x), any real dtype.
+        values: (channel, y, x), any real dtype; channels 1 to 3 are red, green, blue, or one is grey.
+        valid: (y, x) bool, True = valid.
+        cut: percent that is cut off at both ends.
+    """
+    numbers, good = _shown(values, valid)
+    if not good.any():
+        return None
+    bounds = [np.percentile(channel[good], (cut, 100 - cut)) for channel in numbers]
+    common = (min(low for low, _ in bounds), max(high for _, high in bounds))
+    apart = max(max(low - common[0], common[1] - high) for low, high in bounds)
+    together = apart <= 0.2 * (common[1] - common[0])
+    found = []
+    for channel, own in zip(numbers, bounds, strict=True):
+        low, high = common if together else own
+        if high <= low:
+            low, high = float(channel[good].min()), float(channel[good].max())
+        found.append((float(low), float(high)))
+    return tuple(found)
+
+
+def stretch(
+    values: NDArray[Any], valid: NDArray[np.bool_] | None = None, bounds: Bounds | None = None
+) -> NDArray[np.uint8]:
+    """Return an image to look at. Only pictures are stretched, never what the network sees.
+
+    Args:
+        values: (channel, y, x), any real dtype; channels 1 to 3 are red, green, blue, or one is grey.
         valid: (y, x) bool, True = valid; cells that are not are shown grey.
+        bounds: between which values; those of `bounds_of` when None.
 
     Returns:
         (y, x, 3) uint8.
     """
-    shown = values[[0, 0, 0]] if len(values) < 3 else values[:3]
-    numbers = shown.astype(np.float32)
-    good = np.isfinite(numbers).all(axis=0) if valid is None else valid & np.isfinite(numbers).all(axis=0)
+    bounds = bounds_of(values, valid) if bounds is None else bounds
+    numbers, good = _shown(values, valid)
     image = np.full((*values.shape[1:], 3), 128, np.uint8)
-    if not good.any():
+    if bounds is None or not good.any():
         return image
-    bounds = [np.percentile(numbers[channel, good], (2, 98)) for channel in range(3)]
-    common = (min(low for low, _ in bounds), max(high for _, high in bounds))
-    apart = max(max(low - common[0], common[1] - high) for low, high in bounds)
-    together = apart <= 0.2 * (common[1] - common[0])
-    for channel in range(3):
-        low, high = common if together else bounds[channel]
-        if high <= low:
-            low, high = float(numbers[channel, good].min()), float(numbers[channel, good].max())
-        scale = 255 / (high - low) if high > low else 0.0
-        stretched = np.clip((numbers[channel, good] - low) * scale, 0, 255)
-        image[good, channel] = np.rint(stretched).astype(np.uint8) if scale else 128
-    return image
+    for place, (channel, (low, high)) in enumerate(zip(numbers, bounds, strict=True)):
+        if high > low:
+            stretched = np.clip((channel[good] - low) * (255 / (high - low)), 0, 255)
+            image[good, place] = np.rint(stretched).astype(np.uint8)
+    return image if len(bounds) == 3 else image[..., [0, 0, 0]]
+
+
+def _shown(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return the channels that are shown, one or three, and where they can be."""
+    numbers = (values[:1] if len(values) < 3 else values[:3]).astype(np.float32)
+    good = np.logical_and.reduce(np.isfinite(numbers), axis=0)
+    return numbers, np.asarray(good if valid is None else good & valid, np.bool_)

@@ -133,6 +133,7 @@ class RunFacts(_Part):
     why: str = Field("", description="Why this backend: what the recipe says, or what a trial found.")
     calibration: str | None = Field(None, description="int8: key of the calibrated network; notices tell its quality.")
     versions: dict[str, str] = Field(default_factory=dict)
+    recipe: str = Field("", description="What the recipe set, as YAML; passwords are left out.")
 
 
 class ModelFacts(_Part):
@@ -178,6 +179,9 @@ class SceneReport(_Part):
     outputs: tuple[FileFacts, ...] = Field((), description="What was written.")
     exports: tuple[ExportFacts, ...] = Field((), description="What was made of the label map in other formats.")
     notices: tuple[str, ...] = Field((), description="What a reader must know before trusting the result.")
+    seen: dict[str, Any] | None = Field(
+        None, description="How input and reference are opened when pages are made anew."
+    )
 
     @property
     def counts(self) -> Counts:

@@ -78,18 +78,24 @@ def notices(texts: Sequence[str]) -> str:
     return f'<aside class="notices" aria-labelledby="notices">{heading}<ul>{items}</ul></aside>'
 
 
-def pictures(figures: Sequence[Figure], classes: Sequence[ClassReport]) -> str:
-    """Return the previews, panel beside panel, with the legend of colours."""
+def pictures(figures: Sequence[Figure], classes: Sequence[ClassReport], still: bool = False) -> str:
+    """Return the previews, panel beside panel, with the legend of colours.
+
+    Args:
+        figures: the previews.
+        classes: whose colours they have.
+        still: they stand in for a viewer, on paper and where no scripts run.
+    """
     if not figures:
         return ""
     facts = legend_facts(classes)
     legend = "".join(f"<li>{named(item)} <small>{fact}</small></li>" for item, fact in zip(classes, facts, strict=True))
     several = any(len(figure.panels) > 1 for figure in figures)
     return (
-        '<section class="pictures" aria-label="Pictures">'
+        f'<section class="pictures{" still" if still else ""}" aria-label="Pictures">'
         + "".join(view(figure) for figure in figures)
         + f'<ul class="legend" aria-label="Colours">{legend}</ul>'
-        + (TOOLS if several else "")
+        + (TOOLS if several and not still else "")
         + "</section>"
     )
 
@@ -199,21 +205,44 @@ def _kind(right: bool, value: int) -> str:
 
 
 def confusion_table(matrix: ConfusionReport, classes: Sequence[ClassReport]) -> str:
-    """Return the confusion matrix: shares of each row with the counts below, shaded by share."""
+    """Return the confusion matrix, switchable between shares of the rows, shares of the columns, and counts."""
     heads = "".join(f'<th scope="col">{named(item)}</th>' for item in classes)
+    columns = [sum(column) for column in zip(*matrix.counts, strict=True)]
+    whole = sum(columns)
     rows = []
     for i, (item, counts) in enumerate(zip(classes, matrix.counts, strict=True)):
         total = sum(counts)
-        cells = "".join(
-            f'<td class="{_kind(i == j, value)}" style="--a:{0.62 * value / total if total else 0:.3f}">'
-            f"<b>{numbers.percent(value, total)}</b><small>{numbers.count(value)}</small></td>"
-            for j, value in enumerate(counts)
-        )
+        cells = "".join(_cell(i == j, value, total, columns[j]) for j, value in enumerate(counts))
         name = f'<th scope="row">{named(item)}</th>'
         rows.append(f'<tr>{name}{cells}<td class="total">{numbers.count(total)}</td></tr>')
+    sums = "".join(f'<td class="total">{numbers.count(value)}</td>' for value in columns)
+    sums += f'<td class="total">{numbers.count(whole)}</td>'
+    foot = f'<tr><th class="axis" scope="row">Prediction total</th>{sums}</tr>'
+    switch = "".join(
+        f'<label><input type="radio" name="matrix" value="{value}"{" checked" * (value == "rows")}>{text}</label>'
+        for value, text in (
+            ("rows", "Share of the reference (recall)"),
+            ("columns", "Share of the prediction (precision)"),
+            ("counts", "Counts"),
+        )
+    )
     return (
+        f'<div class="matrix"><fieldset class="switch"><legend>Show</legend>{switch}</fieldset>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix, table">'
         '<table class="confusion"><thead><tr><th class="axis" scope="col">Reference ↓ &nbsp; Prediction →</th>'
-        f'{heads}<th class="axis" scope="col">Reference total</th></tr></thead><tbody>{"".join(rows)}</tbody></table>'
-        "</div>"
+        f'{heads}<th class="axis" scope="col">Reference total</th></tr></thead><tbody>{"".join(rows)}</tbody>'
+        f"<tfoot>{foot}</tfoot></table></div></div>"
+    )
+
+
+def _cell(right: bool, value: int, row: int, column: int) -> str:
+    """Return a cell with all that can be shown of it; the style sheet shows one."""
+
+    def shade(whole: int) -> str:
+        return f"{0.62 * value / whole if whole else 0:.3f}"
+
+    return (
+        f'<td class="{_kind(right, value)}" style="--r:{shade(row)};--c:{shade(column)}">'
+        f'<b class="rows">{numbers.percent(value, row)}</b><b class="columns">{numbers.percent(value, column)}</b>'
+        f'<span class="counts">{numbers.count(value)}</span></td>'
     )

@@ -50,7 +50,7 @@ def training_page(report: TrainingReport) -> str:
         _recipe(report.recipe_text),
     ]
     title = f"{card.name} · training · segflow"
-    return document(title, "Training report", card.name, _lead(report), body, overall, "training")
+    return document(title, "Training report", card.name, _lead(report), body, overall, ("training.css", "training.js"))
 
 
 def _finite(value: Any) -> Any:

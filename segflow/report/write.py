@@ -7,14 +7,17 @@ from pathlib import Path
 
 from segflow.io.atomic import write_text
 from segflow.report.page import run_page, scene_page
+from segflow.report.pictures import Pictures
 from segflow.report.pooling import run_report
-from segflow.report.preview import Preview
 from segflow.report.schema import RunReport, SceneReport, SceneState, to_json
 from segflow.report.tables import metrics_csv, run_markdown
 
 
 def write_scene_report(
-    folder: Path, name: str, report: SceneReport, previews: Sequence[Preview] = ()
+    folder: Path,
+    name: str,
+    report: SceneReport,
+    pictures: Pictures = Pictures(),  # noqa: B008
 ) -> tuple[Path, Path]:
     """Write `<name>_report.html` and then `<name>_report.json`, and return (json, html).
 
@@ -27,7 +30,7 @@ def write_scene_report(
     if Path(name).name != name:
         raise ValueError(f"{name!r} is no file name")
     page, data = folder / f"{name}_report.html", folder / f"{name}_report.json"
-    write_text(page, scene_page(report, previews))
+    write_text(page, scene_page(report, pictures))
     write_text(data, to_json(report))
     return data, page
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from segflow.report import Preview, SceneState, run_report
+from segflow.report import Pictures, Preview, SceneState, run_report
 from segflow.report.page import run_page, scene_page
 
 from .conftest import HOSTILE, IDS
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 @pytest.fixture(params=["scored", "bare", "run", "empty run"])
 def page(request, report, bare, preview) -> str:
     if request.param == "scored":
-        return scene_page(report, [preview])
+        return scene_page(report, Pictures([preview]))
     if request.param == "bare":
         return scene_page(bare)
     states = [
@@ -71,7 +71,7 @@ def test_text_from_outside_is_never_markup(page):
 
 
 def test_hostile_names_are_shown_as_they_are(report, preview):
-    parsed = Page(scene_page(report, [preview]))
+    parsed = Page(scene_page(report, Pictures([preview])))
     for text in (HOSTILE, f"net {HOSTILE}", "u<net>", "land & <b>sand</b>", 'road "A|B"', f"mind {HOSTILE} & co"):
         assert text in parsed.text
     assert any(HOSTILE in image["alt"] for image in parsed.all("img"))
@@ -80,7 +80,7 @@ def test_hostile_names_are_shown_as_they_are(report, preview):
 def test_the_page_tells_why_this_backend(report, preview):
     why = "by a trial: openvino 124 ms a patch, torch 300 ms a patch"
     ran = report.model_copy(update={"run": report.run.model_copy(update={"why": why})})
-    assert f"openvino, {why}" in scene_page(ran, [preview])
+    assert f"openvino, {why}" in scene_page(ran, Pictures([preview]))
 
 
 def test_page_needs_no_network(page):
@@ -106,7 +106,7 @@ def test_page_speaks_to_a_screen_reader(page):
 
 
 def test_first_screen_tells_what_ran_on_what_before_the_details(report, preview):
-    text = Page(scene_page(report, [preview])).text.replace("\N{NO-BREAK SPACE}", " ")
+    text = Page(scene_page(report, Pictures([preview]))).text.replace("\N{NO-BREAK SPACE}", " ")
     order = ["80 × 60 px of 0.5 m", "openvino", "Mean IoU", "Notices", "Prediction", "IoU 0", "Confusion matrix"]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
@@ -130,7 +130,7 @@ def test_page_stays_under_three_megabytes_for_pictures_that_do_not_compress(repo
     rng = np.random.default_rng(9)
     labels = rng.choice(IDS, (1024, 1024))
     worst = Preview("noise", rng.integers(0, 255, (1024, 1024, 3), np.uint8), labels, None, rng.permuted(labels))
-    assert len(scene_page(report, [worst, worst]).encode()) < 3_000_000
+    assert len(scene_page(report, Pictures([worst, worst])).encode()) < 3_000_000
 
 
 def luminance(colour: tuple[float, ...]) -> float:

@@ -6,21 +6,21 @@ import json
 
 import pytest
 
-from segflow.report import SceneState, from_json, write_run_report, write_scene_report
+from segflow.report import Pictures, SceneState, from_json, write_run_report, write_scene_report
 
 from .conftest import HOSTILE
 
 
 def test_scene_report_is_two_files_and_nothing_else(tmp_path, report, preview):
-    data, page = write_scene_report(tmp_path / "new", "scene", report, [preview])
+    data, page = write_scene_report(tmp_path / "new", "scene", report, Pictures([preview]))
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["scene_report.html", "scene_report.json"]
     assert from_json(data.read_text(encoding="utf-8")) == report
     assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_equal_reports_are_equal_files(tmp_path, report, preview):
-    first = [path.read_bytes() for path in write_scene_report(tmp_path, "a", report, [preview])]
-    second = [path.read_bytes() for path in write_scene_report(tmp_path, "b", report, [preview])]
+    first = [path.read_bytes() for path in write_scene_report(tmp_path, "a", report, Pictures([preview]))]
+    second = [path.read_bytes() for path in write_scene_report(tmp_path, "b", report, Pictures([preview]))]
     assert first == second
 
 

@@ -1,0 +1,37 @@
+"""A recipe as the text that a report shows: what was set, without what nobody else may read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from segflow.recipe.schema import Recipe
+
+HIDDEN = "***"
+_SECRET = re.compile(r"passw|secret|token|credential|api_?key|access_?key", re.IGNORECASE)
+_IN_URL = re.compile(r"(\w[\w+.-]*://[^/\s:@]*):[^/\s@]*@")
+_IN_TEXT = re.compile(r"((?:passw\w*|secret|token|signature|sig|api_?key)=)[^&\s'\"]+", re.IGNORECASE)
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """Return what a recipe sets, as YAML, without defaults and passwords (in URLs, connection strings, by key).
+
+    The output folder is left out: the report lies in it, and stays true when the folder is moved.
+    """
+    plain = _open(recipe.model_dump(mode="json", exclude_defaults=True, exclude={"outputs": {"folder"}}))
+    if not plain.get("outputs", True):
+        del plain["outputs"]
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def _open(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: HIDDEN if _SECRET.search(str(key)) and item else _open(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_open(item) for item in value]
+    if isinstance(value, str):
+        return _IN_TEXT.sub(rf"\1{HIDDEN}", _IN_URL.sub(rf"\1:{HIDDEN}@", value))
+    return value
