@@ -21,6 +21,8 @@ _POSTPROCESS_BYTES = 140 * _MIB
 """Measured: connected regions of one slab."""
 _EXPORT_ROWS = 512
 _SLAB_BYTES = 8 * _MIB
+_BANDS_BYTES = 96 * _MIB
+"""Measured: making a file that keeps many bands together, beside what one band takes."""
 
 
 def network_of(engine: Engine) -> Network:
@@ -44,11 +46,13 @@ def demand_of(layout: Layout, source: Source, network: Network, recipe: Recipe) 
         network: its appetite.
         recipe: what runs on what.
     """
-    layers = 2 if recipe.outputs.confidence else 1
-    around = _surroundings(layout, source)
+    outputs = recipe.outputs
+    around = _surroundings(layout, source, outputs.probabilities)
     if recipe.postprocess is not None:
         around = replace(around, finish_bytes=max(around.finish_bytes, _POSTPROCESS_BYTES))
-    return demand(layout, network, source.dtype.itemsize, recipe.tiling.accumulator, layers, around)
+    classes = max(2, network.outputs) if outputs.probabilities else 0
+    layers = 2 if outputs.confidence else 1
+    return demand(layout, network, source.dtype.itemsize, recipe.tiling.accumulator, layers, around, classes)
 
 
 def disk_of(layout: Layout, source: Source, engine: Engine, recipe: Recipe, prepared_bytes: int = 0) -> Disk:
@@ -62,14 +66,15 @@ def disk_of(layout: Layout, source: Source, engine: Engine, recipe: Recipe, prep
         prepared_bytes: of the volume as it is prepared as a whole.
     """
     unpacked = source.unpacked_bytes if isinstance(source, VolumeSource) else 0
-    return disk(layout, len(engine.model.card.ids), recipe.outputs.confidence, unpacked + prepared_bytes)
+    outputs, classes = recipe.outputs, len(engine.model.card.ids)
+    return disk(layout, classes, outputs.confidence, unpacked + prepared_bytes, outputs.probabilities)
 
 
-def _surroundings(layout: Layout, source: Source) -> Surroundings:
+def _surroundings(layout: Layout, source: Source, probabilities: bool) -> Surroundings:
     """What libraries hold: GDAL's cache while a raster is read and written; bands of rows, or slabs, when published."""
     if isinstance(source, RasterSource):
         cache = cache_bytes_of(source.storage_row_bytes)
         pixels = source.grid.shape[0] * source.grid.shape[1] * source.channels * source.dtype.itemsize
-        band = 3 * _EXPORT_ROWS * layout.region.shape[1]
+        band = 3 * _EXPORT_ROWS * layout.region.shape[1] + _BANDS_BYTES * probabilities
         return Surroundings(_STORAGE_BYTES + min(cache, pixels), _REPORT_BYTES + band + cache // 2)
     return Surroundings(_STORAGE_BYTES, _REPORT_BYTES + 6 * _SLAB_BYTES)

@@ -35,7 +35,7 @@ def published_of(plan: ScenePlan, folder: Path) -> Published:
     return Published(
         scene=plan.scene,
         folder=folder,
-        files=layer_files(plan.scene, plan.grid.kind, folder, plan.task.confidence),
+        files=layer_files(plan.scene, plan.grid.kind, folder, plan.task.confidence, plan.task.probabilities),
         grid=plan.output_grid,
         card=plan.card,
         inputs=plan.inputs,

@@ -19,12 +19,23 @@ from segflow.report import FileFacts, SceneReport, from_json
 RUN_FILES = ("report.json", "report.html", "report.md", "metrics.csv")
 
 
-def layer_files(scene: str, kind: Kind, folder: Path, confidence: bool) -> dict[str, Path]:
-    """Return the label map of a scene, and its confidence where it is asked for, by layer."""
+def layer_files(
+    scene: str, kind: Kind, folder: Path, confidence: bool = False, probabilities: bool = False
+) -> dict[str, Path]:
+    """Return the label map of a scene, its confidence and probabilities where they are asked for, by layer."""
     files = {"labels": folder / f"{scene}{'_labels.tif' if kind == 'raster' else '_dseg.nii.gz'}"}
     if confidence:
         files["confidence"] = folder / f"{scene}_confidence{'.tif' if kind == 'raster' else '.nii.gz'}"
+    if probabilities:
+        files["probabilities"] = folder / f"{scene}_{'probabilities.tif' if kind == 'raster' else 'probseg.nii.gz'}"
     return files
+
+
+def names_beside(path: Path) -> Path:
+    """Return the file that names the classes of a map beside it: GDAL's table, or the JSON of a BIDS probseg."""
+    if path.name.endswith("_probseg.nii.gz"):
+        return path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+    return sidecar_of(path)
 
 
 def report_files(scene: str, folder: Path) -> tuple[Path, Path]:
@@ -86,9 +97,10 @@ def _written(scene: str, recipe: Recipe, exporters: Sequence[Exporter]) -> Itera
     folder = recipe.folder
     yield from (folder / name for name in RUN_FILES)
     yield from report_files(scene, folder)
-    for path in layer_files(scene, recipe.kind, folder, recipe.outputs.confidence).values():
+    outputs = recipe.outputs
+    for path in layer_files(scene, recipe.kind, folder, outputs.confidence, outputs.probabilities).values():
         yield path
-        yield sidecar_of(path)
+        yield names_beside(path)
     for exporter in exporters:
         yield from exporter.files(scene, recipe.folder)
 

@@ -135,6 +135,8 @@ class ScenePlan:
         """Hash of all that can change the result's bits or scores: not of how the work is cut, nor where it lies."""
         plain = to_data(self)
         layout = plain["task"].pop("layout")
+        if not self.task.probabilities:  # as it was before there were any
+            del plain["task"]["probabilities"]
         # What a calibrated network is, `facts` say; and requests in flight do not decide bits.
         place = {"quantised", "batch"} if self.forward.device == "cpu" else {"quantised"}
         settled = {

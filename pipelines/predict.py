@@ -140,7 +140,14 @@ def _staging(plan: ScenePlan, workshop: Workshop) -> Staging:
     layers = {"labels": plan.label_type}
     if plan.task.confidence:
         layers["confidence"] = "uint8"
+    if plan.task.probabilities:
+        layers |= dict.fromkeys(map(probability_layer, plan.card.ids), "uint8")
     return Staging.prepare(workshop.staging, plan.region, bounded, layers)
+
+
+def probability_layer(label: int) -> str:
+    """Return the name of the staged layer that holds the probability of a class."""
+    return f"probability-{label}"
 
 
 def _divisor(block: int) -> int:
@@ -209,6 +216,8 @@ def run_block(
         layers: dict[str, NDArray[Any]] = {"labels": part.labels}
         if part.confidence is not None:
             layers["confidence"] = part.confidence
+        if part.probabilities is not None:
+            layers |= zip(map(probability_layer, plan.card.ids), part.probabilities, strict=True)
         checksum = staging.write(part.chunk, layers)
         seconds = {**part.seconds, "score": counted - began, "write": perf_counter() - counted}
         record = ChunkRecord(

@@ -113,6 +113,7 @@ def plan_scene(
             store=recipe.tiling.accumulator,
             confidence=recipe.outputs.confidence,
             nodata=recipe.outputs.nodata if recipe.kind == "raster" else 0,
+            probabilities=recipe.outputs.probabilities,
         )
         _require_expressible(task, card, recipe)
         identity = (seen or source).identity()

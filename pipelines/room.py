@@ -88,10 +88,11 @@ def require_room(recipe: Recipe, disk: Disk, hidden: Path | None = None) -> tupl
 
 def _remedy(recipe: Recipe, disk: Disk, hidden: Path | None, room: Room) -> str:
     remedies = []
-    if recipe.outputs.confidence:
-        plain = replace(disk, confidence_bytes=0)
+    layers = {"confidence": recipe.outputs.confidence, "probabilities": recipe.outputs.probabilities}
+    for layer in (name for name, asked in layers.items() if asked):
+        plain = replace(disk, **{f"{layer}_bytes": 0})
         if all(one.likely_bytes <= one.free_bytes for one in rooms(recipe, plain, hidden)):
-            remedies.append("set outputs.confidence: false")
+            remedies.append(f"set outputs.{layer}: false")
     wanted = ceil(room.likely_bytes * 1.05 / _GIB)
     remedies.append(f"set outputs.folder (or compute.staging) to a disk with {wanted} GiB free, or free as much here")
     return "; or ".join(remedies)

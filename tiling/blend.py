@@ -86,6 +86,13 @@ class Labelling(Accumulator, Protocol):
             IndexError: not all of these rows are held.
         """
 
+    def bytes(self, start: int, stop: int, scale: int) -> NDArray[np.uint8]:
+        """Return what `tiling.to_byte` makes of the sums (channel, *cells) of the rows ``start <= i < stop``.
+
+        Raises:
+            IndexError: not all of these rows are held.
+        """
+
 
 class NumpyBand:
     """The accumulator in numpy, and the oracle for any other.

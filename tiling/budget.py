@@ -10,8 +10,9 @@ from tiling.block import Layout
 from tiling.weights import kept_bytes
 
 _STRIP_BYTES = 64 << 20
-_USUAL = (0.25, 0.75)
-"""Share of the most that packed labels and confidence take, as measured on land cover of 0.3 m and on brains."""
+_USUAL = (0.25, 0.75, 0.5)
+"""Share of the most that packed labels, confidence and probabilities take, as measured on land cover of 0.3 m and on
+brains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,7 @@ def demand(
     store: Store = "int32",
     layers: int = 1,
     surroundings: Surroundings = Surroundings(),
+    classes: int = 0,
 ) -> Demand:
     """Project the peak memory of one process that sweeps the layout's largest block.
 
@@ -112,6 +114,7 @@ def demand(
         store: type of the sums.
         layers: uint8 outputs a cell (labels, and confidence).
         surroundings: what formats and report take.
+        classes: whose probabilities are kept, a uint8 a cell each; 0 where they are not.
     """
     sweep, patch = layout.sweep, layout.lattice.patch
     cells, covered = _largest(layout)
@@ -128,7 +131,7 @@ def demand(
         input_band_bytes=_input_bytes(layout, network.inputs, itemsize, rows, step, input_cross),
         accumulator_bytes=depth * cross * sums_cell,
         weights_bytes=kept_bytes(layout.lattice) + 4 * patch_cells,
-        sealed_bytes=_sealed_bytes(layout, network.outputs, cells, depth, layers),
+        sealed_bytes=_sealed_bytes(layout, network.outputs, cells, depth, layers, classes),
         in_flight_bytes=network.in_flight * network.activation_bytes
         + 4 * patch_cells * (2 * network.inputs + network.outputs + 3),
         finish_bytes=surroundings.finish_bytes,
@@ -156,17 +159,17 @@ def _decided_bytes(layout: Layout, outputs: int, cells: tuple[int, ...]) -> int:
     return 24 * out_cross + 3 * 4 * outputs * wider
 
 
-def _sealed_bytes(layout: Layout, outputs: int, cells: tuple[int, ...], depth: int, layers: int) -> int:
+def _sealed_bytes(layout: Layout, outputs: int, cells: tuple[int, ...], depth: int, layers: int, classes: int) -> int:
     """Labels and masks of the band, a chunk being put together and stored, and a strip being decided."""
     sweep = layout.sweep
     out_cross = _across(layout.block, sweep)
     share = layout.shape[sweep] / layout.lattice.shape[sweep]
     band = min(layout.block[sweep], round(depth * share))
     strip = min(strip_rows(layout, outputs), band) + (layout.maps[sweep].lag if layout.resampled else 0)
-    waiting = (layout.rows + band) * out_cross * (2 + layers)
+    waiting = (layout.rows + band) * out_cross * (2 + layers + classes)
     masks = (2 * band + layout.rows) * out_cross
-    chunk = layout.rows * out_cross * (6 + 4 * layers)
-    return waiting + masks + chunk + strip * _decided_bytes(layout, outputs, cells)
+    chunk = layout.rows * out_cross * (6 + 4 * layers + classes)
+    return waiting + masks + chunk + strip * (_decided_bytes(layout, outputs, cells) + classes * out_cross)
 
 
 def _input_bytes(layout: Layout, inputs: int, itemsize: int, rows: int, step: int, cross: int) -> int:
@@ -206,21 +209,23 @@ class Disk:
         labels_bytes: the labels, packed.
         confidence_bytes: the confidence, packed; 0 where it is not made.
         unpacked_bytes: inputs that are unpacked, or prepared as a whole.
+        probabilities_bytes: the probabilities, packed; 0 where they are not made.
     """
 
     labels_bytes: int
     confidence_bytes: int = 0
     unpacked_bytes: int = 0
+    probabilities_bytes: int = 0
 
     @property
     def staged_bytes(self) -> int:
         """The staging store."""
-        return self.labels_bytes + self.confidence_bytes
+        return self.labels_bytes + self.confidence_bytes + self.probabilities_bytes
 
     @property
     def copy_bytes(self) -> int:
         """The copy of one layer from which its file is made."""
-        return max(self.labels_bytes, self.confidence_bytes)
+        return max(self.labels_bytes, self.confidence_bytes, self.probabilities_bytes)
 
     @property
     def output_bytes(self) -> int:
@@ -240,13 +245,14 @@ class Disk:
     @property
     def usual(self) -> Disk:
         """What it comes to for the maps that networks make, whose neighbouring cells are mostly alike."""
-        labels, confidence = (
-            round(a * b) for a, b in zip((self.labels_bytes, self.confidence_bytes), _USUAL, strict=True)
-        )
-        return Disk(labels, confidence, self.unpacked_bytes)
+        parts = (self.labels_bytes, self.confidence_bytes, self.probabilities_bytes)
+        labels, confidence, probabilities = (round(a * b) for a, b in zip(parts, _USUAL, strict=True))
+        return Disk(labels, confidence, self.unpacked_bytes, probabilities)
 
 
-def disk(layout: Layout, classes: int, confidence: bool = False, unpacked_bytes: int = 0) -> Disk:
+def disk(
+    layout: Layout, classes: int, confidence: bool = False, unpacked_bytes: int = 0, probabilities: bool = False
+) -> Disk:
     """Project the disk that a scene takes at most.
 
     Packed labels take no more than the logarithm of their number, and a tenth more, even where every cell's is drawn
@@ -257,7 +263,9 @@ def disk(layout: Layout, classes: int, confidence: bool = False, unpacked_bytes:
         classes: labels that can occur, without the one for no data.
         confidence: whether the confidence map is made.
         unpacked_bytes: inputs that are unpacked, or prepared as a whole.
+        probabilities: whether each class's probability is kept.
     """
     cells = layout.region.size
     labels = 1.1 * log2(classes + 1) / 8 if classes < 256 else 2.0
-    return Disk(round(cells * labels), cells if confidence else 0, unpacked_bytes)
+    kept = cells * classes if probabilities else 0
+    return Disk(round(cells * labels), cells if confidence else 0, unpacked_bytes, kept)

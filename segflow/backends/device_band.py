@@ -86,6 +86,15 @@ class DeviceBand(NumpyBand):
             return Decision(labels, np.broadcast_to(np.float32(0), labels.shape))
         return Decision(labels, np.concatenate([best for _, best in parts], self._sweep))
 
+    def bytes(self, start: int, stop: int, scale: int) -> NDArray[np.uint8]:
+        """Return the sums of some rows as bytes, made on the device. See `tiling.blend.Labelling.bytes`."""
+        with torch.inference_mode(), self._queued():
+            parts = [
+                (self._sums[index].float() * float(np.float32(255.0 / scale))).round_().clamp_(0, 255).byte().cpu()
+                for index in self._rows(start, stop)
+            ]
+        return np.concatenate([part.numpy() for part in parts], 1 + self._sweep)
+
     def drop(self, start: int) -> None:
         """Let go of the rows before `start`. See `Accumulator.drop`."""
         with self._queued():

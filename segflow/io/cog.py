@@ -1,4 +1,4 @@
-"""Cloud-optimised GeoTIFFs out: label maps and confidence, whole or not at all, in flat memory.
+"""Cloud-optimised GeoTIFFs out: label maps, confidence, probabilities, whole or not at all, in flat memory.
 
 The pixels go in bands of 512 rows to a scratch GeoTIFF beside the target, then GDAL's COG driver makes the file in one
 copy: 512 x 512 blocks (see `block_size`), ZSTD (or DEFLATE), overviews by MODE for labels and AVERAGE for confidence,
@@ -36,6 +36,7 @@ from tiling.box import Box
 
 BLOCK = 512
 _OTHER_BLOCKS = (256, 528, 544)
+_WINDOW_BYTES = 32 << 20
 Read = Callable[[Box], NDArray[np.uint8]]
 
 
@@ -43,11 +44,12 @@ Read = Callable[[Box], NDArray[np.uint8]]
 class _Look:
     """What a file is besides its pixels."""
 
-    nodata: int
+    nodata: int | None
     tags: Mapping[str, str]
-    description: str
+    descriptions: Sequence[str]
     overviews: Literal["MODE", "AVERAGE"]
     colours: Mapping[int, tuple[int, int, int, int]] | None = None
+    valid: Read | None = None
 
     @property
     def compression(self) -> dict[str, str]:
@@ -102,8 +104,8 @@ def write_label_cog(
         return labels
 
     colours = {item.id: (*item.rgb, 255) for item in classes} | {nodata: (0, 0, 0, 0)}
-    look = _Look(nodata, tags, "class", "MODE", colours)
-    with _cog(path, checked, grid, look):
+    look = _Look(nodata, tags, ("class",), "MODE", colours)
+    with _cog(path, (checked,), grid, look):
         write_text(sidecar_of(path), table_xml(classes))
 
 
@@ -123,20 +125,37 @@ def write_byte_cog(
     Raises:
         OutputError: the file cannot be written or does not survive being read back.
     """
-    with _cog(path, read, grid, _Look(nodata, tags, description, "AVERAGE")):
+    with _cog(path, (read,), grid, _Look(nodata, tags, (description,), "AVERAGE")):
+        pass
+
+
+def write_bands_cog(path: Path, reads: Mapping[str, Read], valid: Read, grid: Grid, *, tags: Mapping[str, str]) -> None:
+    """Write several bands of bytes that vary smoothly, all values of which mean something: no nodata, but a mask.
+
+    Args:
+        path: the GeoTIFF.
+        reads: each band's description, and what gives any full-width box of it, (y, x) uint8.
+        valid: gives the mask of a box, (y, x) uint8: 255 = valid, 0 = not.
+        grid: the raster's grid; without an affine the file has no georeference.
+        tags: metadata of the file.
+
+    Raises:
+        OutputError: the file cannot be written or does not survive being read back.
+    """
+    with _cog(path, tuple(reads.values()), grid, _Look(None, tags, tuple(reads), "AVERAGE", valid=valid)):
         pass
 
 
 @contextmanager
-def _cog(path: Path, read: Read, grid: Grid, look: _Look) -> Iterator[None]:
+def _cog(path: Path, reads: Sequence[Read], grid: Grid, look: _Look) -> Iterator[None]:
     """Make, check and publish the file; the body runs when all is well and just before the file appears."""
-    if grid.kind != "raster" or not 0 <= look.nodata <= 255:
+    if grid.kind != "raster" or not 0 <= (look.nodata or 0) <= 255:
         raise ValueError(f"a {grid.kind} grid with nodata {look.nodata} is no byte raster")
     file_shape = (grid.shape[0], grid.shape[1])
     try:
-        with replacing(path) as part, environment(str(path)):
+        with replacing(path) as part, environment(str(path)), rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
             scratch = part.with_name(part.name + ".scratch.tif")
-            check = _write_scratch(scratch, read, grid, look)
+            check = _write_scratch(scratch, reads, grid, look)
             with _opened(scratch) as file:
                 rasterio.shutil.copy(file, str(part), driver="COG", **_cog_options(look, file_shape))
             scratch.unlink()
@@ -178,14 +197,42 @@ def _cog_options(look: _Look, shape: tuple[int, int]) -> dict[str, str]:
     }
 
 
-def _write_scratch(scratch: Path, read: Read, grid: Grid, look: _Look) -> int:
-    """Write the tiled scratch file; return the checksum of its pixels in reading order."""
+def _write_scratch(scratch: Path, reads: Sequence[Read], grid: Grid, look: _Look) -> list[int]:
+    """Write the tiled scratch file; return the checksums of its bands, and of its mask, window by window."""
+    with _opened(scratch, "w", **_profile(grid, look)) as file:
+        if look.colours is not None:
+            file.write_colormap(1, dict(look.colours))
+        for band, description in enumerate(look.descriptions, 1):
+            file.set_band_description(band, description)
+        file.update_tags(**look.tags)
+        checks = [0] * (len(reads) + (look.valid is not None))
+        for box in _bands(grid):
+            for number, read in enumerate((*reads, *(() if look.valid is None else (look.valid,)))):
+                values = _taken(read, box)
+                window = Window(0, box.start[0], box.shape[1], box.shape[0])
+                if number < len(reads):
+                    file.write(values, number + 1, window=window)
+                else:
+                    file.write_mask(values, window=window)
+                for columns in _columns(grid, len(reads)):
+                    checks[number] = crc32(np.ascontiguousarray(values[:, columns]).data, checks[number])
+    return checks
+
+
+def _columns(grid: Grid, bands: int) -> Iterator[slice]:
+    """Cut a row of blocks so that all its bands, which the finished file keeps together, are read in flat memory."""
+    wide = max(1, _WINDOW_BYTES // (bands * BLOCK * BLOCK)) * BLOCK if bands > 1 else grid.shape[1]
+    yield from (slice(left, min(left + wide, grid.shape[1])) for left in range(0, grid.shape[1], wide))
+
+
+def _profile(grid: Grid, look: _Look) -> dict[str, Any]:
+    """Return how the scratch file is made."""
     rows, columns = grid.shape
     profile: dict[str, Any] = {
         "driver": "GTiff",
         "height": rows,
         "width": columns,
-        "count": 1,
+        "count": len(look.descriptions),
         "dtype": "uint8",
         "nodata": look.nodata,
         "tiled": True,
@@ -194,47 +241,43 @@ def _write_scratch(scratch: Path, read: Read, grid: Grid, look: _Look) -> int:
         "compress": _codec(),
         "BIGTIFF": "IF_SAFER",
     }
+    if len(look.descriptions) > 1:
+        profile |= {"interleave": "band", "photometric": "MINISBLACK"}
     if _codec() == "ZSTD":
         profile["ZSTD_LEVEL"] = 1
     if grid.crs is not None:
         profile["crs"] = grid.crs
     if grid.affine is not None:
         profile["transform"] = Affine(*grid.affine)
-    check = 0
-    with _opened(scratch, "w", **profile) as file:
-        if look.colours is not None:
-            file.write_colormap(1, dict(look.colours))
-        file.set_band_description(1, look.description)
-        file.update_tags(**look.tags)
-        for box in _bands(grid):
-            values = _taken(read, box)
-            file.write(values, 1, window=Window(0, box.start[0], columns, box.shape[0]))
-            check = crc32(np.ascontiguousarray(values).data, check)
-    return check
+    return profile
 
 
-def _verify(part: Path, path: Path, grid: Grid, look: _Look, check: int) -> None:
+def _verify(part: Path, path: Path, grid: Grid, look: _Look, checks: list[int]) -> None:
     """Open the finished file again and compare header and pixels with what was put in."""
     with _opened(part) as file:
-        header = {
+        header: dict[str, tuple[Any, Any]] = {
             "shape": (file.shape, grid.shape),
-            "bands": (file.count, 1),
+            "bands": (file.descriptions, tuple(look.descriptions)),
             "type": (file.dtypes[0], "uint8"),
             "nodata": (file.nodata, look.nodata),
             "affine": (tuple(file.transform[:6]), grid.affine or tuple(Affine.identity()[:6])),
             "blocks": (file.block_shapes[0], (block_size(file.shape),) * 2),
         }
         if look.colours is not None:
-            stored = file.colormap(1)
-            header["colours"] = ({k: stored[k][:3] for k in look.colours}, {k: c[:3] for k, c in look.colours.items()})
+            palette = file.colormap(1)
+            header["colours"] = ({k: palette[k][:3] for k in look.colours}, {k: c[:3] for k, c in look.colours.items()})
         for what, (found, expected) in header.items():
             if found != expected:
                 raise OutputError(f"{path} came back with {what} {found}", f"{expected}", "report this as a defect")
-        stored_check = 0
+        stored = [0] * len(checks)
         for box in _bands(grid):
-            values = file.read(1, window=Window(0, box.start[0], box.shape[1], box.shape[0]))
-            stored_check = crc32(np.ascontiguousarray(values).data, stored_check)
-    if stored_check != check:
+            for columns in _columns(grid, file.count):
+                window = Window(columns.start, box.start[0], columns.stop - columns.start, box.shape[0])
+                values = list(file.read(window=window))
+                if look.valid is not None:
+                    values.append(file.read_masks(1, window=window))
+                stored = [crc32(np.ascontiguousarray(a).data, b) for a, b in zip(values, stored, strict=True)]
+    if stored != checks:
         raise OutputError(
             f"{path} did not read back as it was written",
             "the same pixels",

@@ -15,7 +15,10 @@ RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".j2k", ".png", ".jpg", ".jp
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 """The extensions of volumes: no others are read."""
 
-OUTPUT_ENDINGS = ("_labels.tif", "_confidence.tif", "_dseg.nii.gz", "_confidence.nii.gz")
+OUTPUT_ENDINGS = (
+    *("_labels.tif", "_confidence.tif", "_probabilities.tif", "_coverage.tif"),
+    *("_dseg.nii.gz", "_confidence.nii.gz", "_probseg.nii.gz"),
+)
 """How our own outputs end: they are not taken for inputs when a folder is searched."""
 
 _KNOWN = tuple(sorted((*RASTER_SUFFIXES, *VOLUME_SUFFIXES), key=len, reverse=True))

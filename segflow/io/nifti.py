@@ -7,6 +7,7 @@ the gzip header has no time and no name.
 from __future__ import annotations
 
 import gzip
+import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segflow.errors import InputError, OutputError
-from segflow.io.atomic import replacing
+from segflow.io.atomic import replacing, write_text
 from segflow.io.orientation import Turn, turn_of
 from segflow.io.volume_header import READ_ERRORS, read_volume_header
 from segflow.models.card import LabelClass
@@ -43,10 +44,16 @@ BoxReader = Callable[[Box], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """What is written: the header, and how the file's axes lie to those that the reader speaks of."""
+    """What is written: the header, how the file's axes lie to those that readers speak of, and how many volumes."""
 
     header: Any
     turn: Turn
+    volumes: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in the file."""
+        return (*self.turn.file_shape, self.volumes) if self.volumes > 1 else self.turn.file_shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -84,14 +91,14 @@ def write_label_nifti(
     target = _target(source_path, orientation, dtype, description)
     target.header["intent_code"] = LABEL_INTENT
     target.header["cal_max"] = max(ids)
-    _write(path, read, target, known)
+    _write(path, (read,), target, known)
 
 
 def write_byte_nifti(path: Path, read: BoxReader, source_path: str, orientation: str, *, description: str) -> None:
     """Write bytes that are no labels, such as the confidence (largest probability x 255). See `write_label_nifti`."""
     target = _target(source_path, orientation, np.dtype(np.uint8), description)
     target.header["cal_max"] = 255
-    _write(path, read, target, np.ones(256, dtype=np.bool_))
+    _write(path, (read,), target, np.ones(256, dtype=np.bool_))
 
 
 def packed_nifti(values: NDArray[np.uint8], matrix: NDArray[np.float64]) -> bytes:
@@ -114,7 +121,32 @@ def packed_nifti(values: NDArray[np.uint8], matrix: NDArray[np.float64]) -> byte
     return gzip.compress(lead + values.tobytes(order="F"), LEVEL, mtime=0)
 
 
-def _target(source_path: str, orientation: str, dtype: np.dtype[Any], description: str) -> _Target:
+def write_probability_nifti(
+    path: Path, reads: Sequence[BoxReader], source_path: str, orientation: str, names: Sequence[str], *, beside: Path
+) -> None:
+    """Write probabilities as a BIDS probseg: a volume a class along the fourth axis, named in a JSON file.
+
+    Stored as uint8 with a slope of 1/255, so that readers see 0 to 1 (BIDS 1.10, derivatives, imaging: `LabelMap`).
+
+    Args:
+        path: where to; ending in .nii.gz.
+        reads: for each class, what gives probability x 255 (x, y, z) uint8 of a box of the grid in `orientation`.
+        source_path: as in `write_label_nifti`.
+        orientation: the orientation that `reads` speak of.
+        names: of the classes.
+        beside: the JSON file.
+
+    Raises:
+        InputError, OutputError: as `write_label_nifti`.
+    """
+    target = _target(source_path, orientation, np.dtype(np.uint8), "segflow probability of each class", len(reads))
+    target.header["cal_max"] = 1
+    target.header["scl_slope"] = 1 / 255
+    _write(path, reads, target, np.ones(256, dtype=np.bool_))
+    write_text(beside, json.dumps({"LabelMap": list(names)}, indent=2, ensure_ascii=False) + "\n")
+
+
+def _target(source_path: str, orientation: str, dtype: np.dtype[Any], description: str, volumes: int = 1) -> _Target:
     """Make the header of the output from the source's; its geometry fields are copied bit for bit."""
     facts = read_volume_header(source_path)
     try:
@@ -139,18 +171,21 @@ def _target(source_path: str, orientation: str, dtype: np.dtype[Any], descriptio
     header["descrip"] = description.encode("ascii", "replace")[:79]
     header["vox_offset"] = header.single_vox_offset
     header["magic"] = header.single_magic
-    return _Target(header, turn_of(facts.matrix, facts.file_shape, orientation))
+    target = _Target(header, turn_of(facts.matrix, facts.file_shape, orientation), volumes)
+    header.set_data_shape(target.shape)
+    return target
 
 
-def _write(path: Path, read: BoxReader, target: _Target, known: NDArray[np.bool_]) -> None:
+def _write(path: Path, reads: Sequence[BoxReader], target: _Target, known: NDArray[np.bool_]) -> None:
     with replacing(path) as part:
         with part.open("wb") as raw, _packed(raw, path.suffix == ".gz") as file:
             file.write(target.header.binaryblock)
             file.write(b"\0" * (target.header.single_vox_offset - len(target.header.binaryblock)))
             total = 0
-            for slab in _slabs(path, read, target, known):
-                total = zlib.crc32(slab, total)
-                file.write(slab)
+            for read in reads:
+                for slab in _slabs(path, read, target, known):
+                    total = zlib.crc32(slab, total)
+                    file.write(slab)
         _require_same(path, part, target, total)
 
 
@@ -195,7 +230,7 @@ def _require_same(path: Path, part: Path, target: _Target, total: int) -> None:
         image = nib.load(part)
         found = image.header
         same = (
-            image.shape == target.turn.file_shape
+            image.shape == target.shape
             and found.get_data_dtype() == target.dtype
             and all(np.array_equal(found[field], target.header[field], equal_nan=True) for field in _GEOMETRY[2:])
             and all(int(found[field]) == int(target.header[field]) for field in ("qform_code", "sform_code"))

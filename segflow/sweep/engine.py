@@ -29,6 +29,8 @@ class Sealed:
         chunk: its cells, on the output's grid.
         labels: (*chunk) uint16, class ids; the task's nodata where not valid.
         confidence: (*chunk) uint8, largest blended probability x 255 and 0 where not valid; None unless asked for.
+        probabilities: (class, *chunk) uint8, blended probability x 255 of each class, in the card's order, and 0 where
+            not valid; None unless asked for.
         valid: (*chunk) bool, True = a label that counts.
         forwards: patches that were run for it and for no chunk before it.
         forwards_minimum: those of them that no other block counts.
@@ -38,6 +40,7 @@ class Sealed:
     chunk: Box
     labels: NDArray[np.uint16]
     confidence: NDArray[np.uint8] | None
+    probabilities: NDArray[np.uint8] | None
     valid: NDArray[np.bool_]
     forwards: int
     forwards_minimum: int
@@ -157,12 +160,12 @@ class _Run:
             self._seconds["blend"] += perf_counter() - began
 
     def _finish(self, number: int, chunk: Box) -> Sealed:
-        labels, confidence, valid = self._sealer.take(chunk)
+        made = self._sealer.take(chunk)
         forwards, minimum = self._tally.take(number)
         self._seconds["read"] = self._band.read_seconds
         self._band.read_seconds = 0.0
         seconds, self._seconds = self._seconds, dict.fromkeys(self._seconds, 0.0)
-        return Sealed(chunk, labels, confidence, valid, forwards, minimum, seconds)
+        return Sealed(chunk, made.labels, made.confidence, made.probabilities, made.valid, forwards, minimum, seconds)
 
     def _add(self, index: tuple[int, ...], probabilities: NDArray[np.float32]) -> None:
         where = self._task.layout.lattice.box(index)

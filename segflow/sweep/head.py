@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import log
 
@@ -48,14 +49,56 @@ class Head:
         if not self.logits:
             return decision.confidence
         if self.threshold is not None:
-            logit = (decision.confidence / np.float32(scale) - np.float32(0.5)) * np.float32(2 * LOGIT_RANGE)
-            sigmoid: NDArray[np.float32] = np.float32(scale) / (np.float32(1) + np.exp(-logit))
-            return sigmoid
-        total = np.zeros(decision.confidence.shape, np.float32)
-        for channel in sums:
-            total += np.exp((channel - decision.confidence) * np.float32(LOGIT_RANGE / scale))
-        share: NDArray[np.float32] = np.float32(scale) / total
+            return self._alone(decision.confidence, scale)
+        share: NDArray[np.float32] = np.float32(scale) / self._total(sums, decision.confidence, scale)
         return share
+
+    def probabilities(self, sums: Sums, scale: int) -> Iterator[NDArray[np.float32]]:
+        """Yield the probability (*cells) of each class, in the order of `ids`, in which `scale` stands for 1.
+
+        They sum to `scale`, but for regions, which overlap: a class has that of its region (the largest of several,
+        0 of none), and the background what the largest region leaves.
+        """
+        if self.threshold is not None:
+            yield from self._independent(sums, scale)
+        elif self.logits:
+            largest = sums.max(axis=0).astype(np.float32)
+            share = np.float32(scale) / self._total(sums, largest, scale)
+            for channel in sums:
+                yield np.exp((channel - largest) * np.float32(LOGIT_RANGE / scale)) * share
+        else:
+            for channel in sums:
+                yield channel.astype(np.float32)
+
+    def _independent(self, sums: Sums, scale: int) -> Iterator[NDArray[np.float32]]:
+        """Yield what `probabilities` does, where channels do not sum to 1."""
+        for number, label in enumerate(self.ids):
+            largest = np.zeros(sums.shape[1:], np.float32)
+            for channel, written in self._written:
+                if number == 0 or written == label:
+                    np.maximum(largest, self._alone(sums[channel].astype(np.float32), scale), out=largest)
+            yield np.float32(scale) - largest if number == 0 else largest
+
+    @property
+    def _written(self) -> tuple[tuple[int, int], ...]:
+        """Channel and id of each region; of a one-channel head, the foreground."""
+        return self.regions or ((0, self.ids[1]),)
+
+    def _alone(self, values: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
+        """Return the probabilities of sums that are independent of other channels'."""
+        if not self.logits:
+            return values
+        logit = (values / np.float32(scale) - np.float32(0.5)) * np.float32(2 * LOGIT_RANGE)
+        sigmoid: NDArray[np.float32] = np.float32(scale) / (np.float32(1) + np.exp(-logit))
+        return sigmoid
+
+    @staticmethod
+    def _total(sums: Sums, largest: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
+        """Return what softmax divides by: the sum of exponents, the largest channel's being 1."""
+        total = np.zeros(largest.shape, np.float32)
+        for channel in sums:
+            total += np.exp((channel - largest) * np.float32(LOGIT_RANGE / scale))
+        return total
 
     @property
     def largest(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,25 @@ from segflow.sweep.task import Task
 from tiling import Accumulator, Box, strip_rows, to_byte
 from tiling.blend import Labelling
 from tiling.decide import Decision, Sums
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Complete cells.
+
+    Attributes:
+        box: the cells, on the output's grid.
+        labels: (*box) uint16.
+        confidence: (*box) uint8; None unless asked for.
+        probabilities: (class, *box) uint8; None unless asked for.
+        valid: (*box) bool.
+    """
+
+    box: Box
+    labels: NDArray[np.uint16]
+    confidence: NDArray[np.uint8] | None
+    probabilities: NDArray[np.uint8] | None
+    valid: NDArray[np.bool_]
 
 
 class Sealer:
@@ -29,7 +49,7 @@ class Sealer:
         self._scale = task.scale
         self._rows = strip_rows(task.layout, task.head.channels)
         self._done = box.start[self._sweep]
-        self._strips: list[tuple[Box, NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]] = []
+        self._strips: list[Part] = []
 
     def seal(self, stop: int | None) -> None:
         """Turn all complete rows below `stop`, on the model's grid, into labels; None: all that is left."""
@@ -55,61 +75,84 @@ class Sealer:
         """Tell whether a chunk is complete."""
         return self._done >= chunk.stop[self._sweep]
 
-    def take(self, chunk: Box) -> tuple[NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]:
-        """Return labels, confidence and validity of a complete chunk, and let go of it."""
-        labels = np.empty(chunk.shape, np.uint16)
-        valid = np.empty(chunk.shape, np.bool_)
-        confidence = np.empty(chunk.shape, np.uint8) if self._task.confidence else None
-        for box, part, sure, true in self._strips:
-            held = chunk.intersect(box)
-            if held is None:
-                continue
-            labels[held.within(chunk)] = part[held.within(box)]
-            valid[held.within(chunk)] = true[held.within(box)]
-            if confidence is not None and sure is not None:
-                confidence[held.within(chunk)] = sure[held.within(box)]
-        self._strips = [strip for strip in self._strips if strip[0].stop[self._sweep] > chunk.stop[self._sweep]]
-        return labels, confidence, valid
+    def take(self, chunk: Box) -> Part:
+        """Return a complete chunk, and let go of it."""
+        whole = self._empty(chunk)
+        for strip in self._strips:
+            held = chunk.intersect(strip.box)
+            if held is not None:
+                _copy(strip, whole, held)
+        self._strips = [strip for strip in self._strips if strip.box.stop[self._sweep] > chunk.stop[self._sweep]]
+        return whole
 
-    def _decide(self, box: Box) -> tuple[Box, NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]:
+    def _empty(self, box: Box) -> Part:
+        """Return room for the cells of a box; what it holds means nothing yet."""
+        task = self._task
+        return Part(
+            box,
+            np.empty(box.shape, np.uint16),
+            np.empty(box.shape, np.uint8) if task.confidence else None,
+            np.empty((len(task.head.ids), *box.shape), np.uint8) if task.probabilities else None,
+            np.empty(box.shape, np.bool_),
+        )
+
+    def _decide(self, box: Box) -> Part:
         """Label a strip; what lies outside of the model's frame is surely of the first class."""
         frame = self._task.layout.frame
         if frame is None or frame.outer.contains(box):
             return self._decide_inside(box)
-        labels = np.full(box.shape, self._task.head.ids[0], np.uint16)
-        confidence = np.full(box.shape, 255, np.uint8) if self._task.confidence else None
-        valid = self._band.masks.take(box.start[self._sweep], box.stop[self._sweep])
+        whole = self._empty(box)
+        whole.labels[...] = self._task.head.ids[0]
+        if whole.confidence is not None:
+            whole.confidence[...] = 255
+        if whole.probabilities is not None:
+            whole.probabilities[0], whole.probabilities[1:] = 255, 0
+        whole.valid[...] = self._band.masks.take(box.start[self._sweep], box.stop[self._sweep])
         held = box.intersect(frame.outer)
         if held is not None:
-            at = held.within(box)
-            _, labels[at], sure, _ = self._decide_inside(held)
-            if confidence is not None and sure is not None:
-                confidence[at] = sure
-        return box, labels, confidence, valid
+            _copy(self._decide_inside(held), whole, held)
+        return whole
 
-    def _decide_inside(self, box: Box) -> tuple[Box, NDArray[np.uint16], NDArray[np.uint8] | None, NDArray[np.bool_]]:
+    def _decide_inside(self, box: Box) -> Part:
         task, sweep = self._task, self._sweep
         whole = self._box.replace_axis(sweep, box.start[sweep], box.stop[sweep])
         valid = self._band.masks.take(box.start[sweep], box.stop[sweep])[box.within(whole)]
-        held = task.layout.model_box(box)
-        decision = self._decision(held, box)
+        decision, probabilities = self._decision(task.layout.model_box(box), box)
         decision.labels[~valid] = task.nodata
-        if not task.confidence:
-            return box, decision.labels, None, valid
-        confidence = to_byte(decision.confidence, self._scale)
-        confidence[~valid] = 0
-        return box, decision.labels, confidence, valid
+        if probabilities is not None:
+            probabilities[:, ~valid] = 0
+        confidence = to_byte(decision.confidence, self._scale) if task.confidence else None
+        if confidence is not None:
+            confidence[~valid] = 0
+        return Part(box, decision.labels, confidence, probabilities, valid)
 
-    def _decision(self, held: Box, box: Box) -> Decision:
-        """Return labels and, where it is asked for, the winning probability of cells that are all complete."""
+    def _decision(self, held: Box, box: Box) -> tuple[Decision, NDArray[np.uint8] | None]:
+        """Return labels and, where they are asked for, winning and all probabilities of cells that are all complete."""
         task, head = self._task, self._task.head
         low, high = held.start[self._sweep], held.stop[self._sweep]
         if isinstance(self._sums, Labelling) and head.largest and not task.layout.resampled:
-            return self._sums.largest(low, high, head.ids, task.confidence)
+            decision = self._sums.largest(low, high, head.ids, task.confidence)
+            return decision, self._sums.bytes(low, high, self._scale) if task.probabilities else None
         across = held.within(self._model_box.replace_axis(self._sweep, low, high))
         sums = self._sums.sums(low, high)[(slice(None), *across)]
         shown: Sums = to_output(sums, held, box, task.layout.maps) if task.layout.resampled else sums
         decision = head.decide(shown, self._scale)
-        if not task.confidence:
-            return decision
-        return Decision(decision.labels, head.confidence(shown, decision, self._scale))
+        if task.confidence:
+            decision = Decision(decision.labels, head.confidence(shown, decision, self._scale))
+        if not task.probabilities:
+            return decision, None
+        probabilities = np.empty((len(head.ids), *box.shape), np.uint8)
+        for number, values in enumerate(head.probabilities(shown, self._scale)):
+            probabilities[number] = to_byte(values, self._scale)
+        return decision, probabilities
+
+
+def _copy(source: Part, target: Part, box: Box) -> None:
+    """Copy the cells of a box that both hold."""
+    here, there = box.within(source.box), box.within(target.box)
+    target.labels[there] = source.labels[here]
+    target.valid[there] = source.valid[here]
+    if target.confidence is not None and source.confidence is not None:
+        target.confidence[there] = source.confidence[here]
+    if target.probabilities is not None and source.probabilities is not None:
+        target.probabilities[(slice(None), *there)] = source.probabilities[(slice(None), *here)]

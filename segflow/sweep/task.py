@@ -24,6 +24,7 @@ class Task:
         store: type of the sums.
         confidence: whether the winning probability is kept, as uint8.
         nodata: label of cells without valid input.
+        probabilities: whether each class's probability is kept, as uint8.
     """
 
     layout: Layout
@@ -33,6 +34,7 @@ class Task:
     store: Store = "int32"
     confidence: bool = False
     nodata: int = 255
+    probabilities: bool = False
 
     @property
     def scale(self) -> int:

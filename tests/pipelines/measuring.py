@@ -39,7 +39,9 @@ class Measured:
 def measure(recipe: dict[str, Any], folder: Path) -> Measured:
     """Plan and run a recipe by the command line, each in a process of its own, and watch the second one."""
     path = folder / f"{recipe['name']}.yaml"
-    path.write_text(yaml.safe_dump({**recipe, "outputs": {"folder": str(folder / recipe["name"])}}))
+    path.write_text(
+        yaml.safe_dump({**recipe, "outputs": {**recipe.get("outputs", {}), "folder": str(folder / recipe["name"])}})
+    )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SEGFLOW_CACHE": str(folder / "cache")}
     command = [sys.executable, "-m", "flows.cli"]
     planned = subprocess.run(

@@ -70,6 +70,15 @@ def test_a_raster_swept_whole_holds_what_is_planned(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("classes", [5, 60])
+def test_a_raster_whose_probabilities_are_kept_holds_what_is_planned(tmp_path: Path, classes: int) -> None:
+    raster = write_raster(tmp_path / "a.tif", (3072, 2048))
+    card = {"classes": many(classes), "ignore": (), "patch": (256, 256)}
+    recipe = raster_recipe("each", tmp_path, raster, card, tiling={"overlap": "32px"})
+    require_as_planned(measure({**recipe, "outputs": {"probabilities": True}}, tmp_path))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "block", "workers"), [(2, 1024, 1), (60, "whole", 1), (200, "auto", 1), (60, "auto", 2)]
 )

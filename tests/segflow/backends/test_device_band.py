@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from segflow.grid import Grid
 from segflow.io.array import ArraySource
 from segflow.normalise import Standardiser
 from segflow.sweep import Head, Task, sweep
-from tiling import Accumulator, Box, Layout, NumpyBand, Store, argmax
+from tiling import Accumulator, Box, Layout, NumpyBand, Store, argmax, to_byte
 from tiling.blend import Labelling
 from tiling.strategies import layouts
 
@@ -71,6 +71,8 @@ def test_a_band_on_a_device_has_the_sums_and_labels_of_the_one_in_numpy(ndim: in
         assert np.array_equal(found.labels, labels.labels)
         assert found.confidence.tobytes() == np.ascontiguousarray(labels.confidence).tobytes()
         assert np.array_equal(device.largest(low, high, (4, 2, 9), False).labels, labels.labels)
+        for scale in (2**24, 32766, 3 * 5000):
+            assert np.array_equal(device.bytes(low, high, scale), to_byte(expected.astype(np.float32), scale))
 
 
 def test_both_bands_refuse_the_same_in_the_same_words() -> None:
@@ -136,7 +138,7 @@ class Neighbourhood:
     st.booleans(),
     st.data(),
 )
-def test_a_sweep_that_blends_on_a_device_gives_the_same_labels_and_confidence(
+def test_a_sweep_that_blends_on_a_device_gives_the_same_labels_confidence_and_probabilities(
     layout: Layout, head: Head, store: Store, confidence: bool, data: st.DataObject
 ) -> None:
     random = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -144,10 +146,16 @@ def test_a_sweep_that_blends_on_a_device_gives_the_same_labels_and_confidence(
     grid = Grid("raster" if len(layout.shape) == 2 else "volume", layout.shape)
     source = ArraySource(values, grid, random.random(layout.shape) > 0.1)
     task = Task(layout, head, Standardiser((100.0,), (50.0,)), store=store, confidence=confidence)
+    task = replace(task, probabilities=not confidence)
     for block in layout:
         found = [
             [
-                (part.chunk, part.labels.tobytes(), None if part.confidence is None else part.confidence.tobytes())
+                (
+                    part.chunk,
+                    part.labels.tobytes(),
+                    None if part.confidence is None else part.confidence.tobytes(),
+                    None if part.probabilities is None else part.probabilities.tobytes(),
+                )
                 for part in sweep(task, source, Neighbourhood(head.channels, blends), block)
             ]
             for blends in (False, True)

@@ -21,7 +21,7 @@ from rio_cogeo.cogeo import cog_validate
 from segflow.errors import OutputError
 from segflow.grid import Grid
 from segflow.io import cog
-from segflow.io.cog import write_byte_cog, write_label_cog
+from segflow.io.cog import write_bands_cog, write_byte_cog, write_label_cog
 from segflow.io.raster import RasterSpec, open_raster
 from segflow.io.rat import read_classes, sidecar_of
 from segflow.models.card import LabelClass
@@ -278,3 +278,36 @@ def test_the_landsat_reference_survives_as_a_cog(shared_data: Path, tmp_path: Pa
             assert written.grid.affine == source.grid.affine
             assert written.grid.spacing == (28.5, 28.5)
     assert cog_validate(tmp_path / "a.tif")[0]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shape=st.tuples(st.integers(1, 1100), st.integers(1, 1100)),
+    count=st.sampled_from([1, 2, 3, 4, 7]),
+    seed=st.integers(0, 99),
+    window=st.sampled_from([1 << 10, 32 << 20]),
+)
+def test_bands_come_back_with_names_and_a_mask_in_place_of_nodata(
+    tmp_path: Path, shape: tuple[int, int], count: int, seed: int, window: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, *(n // 64 + 1 for n in shape)))
+    values = np.kron(coarse, np.ones((64, 64)))[:, : shape[0], : shape[1]].astype(np.uint8)
+    valid = np.where(values[0] > 50, np.uint8(255), np.uint8(0))
+    names = [f"Straße {k}" for k in range(count)]
+    path = tmp_path / "p.tif"
+    reads = {name: reader(band) for name, band in zip(names, values, strict=True)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cog, "_WINDOW_BYTES", window)
+        write_bands_cog(path, reads, reader(valid), grid(*shape), tags={"A": "b"})
+    first = path.read_bytes()
+    assert cog_validate(path, quiet=True) == (True, [], [])
+    with rasterio.open(path) as file:
+        np.testing.assert_array_equal(file.read(), values)
+        np.testing.assert_array_equal(file.read_masks(1), valid)
+        assert file.nodata is None
+        assert list(file.descriptions) == names
+        assert {item.name for item in file.colorinterp} <= {"gray", "undefined"}
+        assert not any("STATISTICS" in key for band in file.indexes for key in file.tags(band))
+    write_bands_cog(path, reads, reader(valid), grid(*shape), tags={"A": "b"})
+    assert path.read_bytes() == first

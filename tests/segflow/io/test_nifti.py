@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from segflow.errors import InputError, OutputError
 from segflow.io import nifti
-from segflow.io.nifti import write_byte_nifti, write_label_nifti
+from segflow.io.nifti import write_byte_nifti, write_label_nifti, write_probability_nifti
 from segflow.io.orientation import ORIENTATIONS
 from segflow.io.volume import VolumeSpec, compare_volumes, open_volume
 from segflow.models.card import LabelClass
@@ -299,3 +301,36 @@ def test_an_odd_header_that_can_be_read_gets_its_labels_back_on_the_same_voxels(
     again = open_volume(VolumeSpec(str(tmp_path / "out.nii.gz")))
     compare_volumes(source, again)
     np.testing.assert_array_equal(again.read(Box.whole(labels.shape)).values[0], labels)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    affine=affines(),
+    shape=st.tuples(*[st.integers(2, 7)] * 3),
+    orientation=st.sampled_from(ORIENTATIONS),
+    slab=st.sampled_from([1, 60, 8 << 20]),
+)
+def test_probabilities_are_read_as_0_to_1_on_the_inputs_grid(
+    tmp_path: Path, affine: np.ndarray, shape: tuple[int, int, int], orientation: str, slab: int
+) -> None:
+    source, path, beside = tmp_path / "in.nii.gz", tmp_path / "in_probseg.nii.gz", tmp_path / "in_probseg.json"
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.int16), affine), source)
+    with closing(open_volume(VolumeSpec(str(source), orientation))) as volume:
+        turned = volume.grid.shape
+    values = np.random.default_rng(0).integers(0, 256, (3, *turned)).astype(np.uint8)
+    reads = [lambda box, band=band: band[box.slices] for band in values]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nifti, "_SLAB_BYTES", slab)
+        write_probability_nifti(path, reads, str(source), orientation, ("a", "b", "ä"), beside=beside)
+    image, plain = nib.load(path), nib.load(source)
+    assert image.shape == (*shape, 3)
+    assert image.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(image.affine, plain.affine)
+    assert json.loads(beside.read_text()) == {"LabelMap": ["a", "b", "ä"]}
+    read = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    for number in range(3):
+        stored = image.dataobj[..., number]
+        alone = tmp_path / "alone.nii.gz"
+        write_byte_nifti(alone, reads[number], str(source), orientation, description="x")
+        np.testing.assert_allclose(stored, nib.load(alone).get_fdata() / 255, atol=1e-7)
+        np.testing.assert_allclose(read[number].transpose(2, 1, 0), stored, atol=1e-6)

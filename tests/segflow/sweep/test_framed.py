@@ -76,12 +76,15 @@ def scenes(draw: st.DrawFn) -> tuple[Layout, Layout, NDArray[np.float32]]:
 
 
 def run(layout: Layout, values: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
-    task = Task(layout, Head(2, IDS), AS_IT_IS, "constant", confidence=True, nodata=0)
+    task = Task(layout, Head(2, IDS), AS_IT_IS, "constant", confidence=True, nodata=0, probabilities=True)
     labels, sure = np.full(layout.shape, 999, np.uint16), np.zeros(layout.shape, np.uint8)
     for block in layout:
         for part in sweep(task, Prepared(layout.shape, values), Same(), block):
             assert part.confidence is not None
             assert part.valid.all()
+            assert part.probabilities is not None
+            np.testing.assert_array_equal(part.probabilities.max(axis=0), part.confidence)
+            np.testing.assert_array_equal(np.take(IDS, part.probabilities.argmax(axis=0)), part.labels)
             labels[part.chunk.slices], sure[part.chunk.slices] = part.labels, part.confidence
     return labels, sure
 

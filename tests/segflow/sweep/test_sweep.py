@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -63,27 +64,39 @@ def test_the_networks_of_these_tests_keep_the_protocol() -> None:
 
 
 def task_of(layout: Layout, **changes: object) -> Task:
-    return replace(Task(layout, Head(3, IDS), Standardiser((100.0,), (50.0,)), confidence=True), **changes)  # type: ignore[arg-type]
+    task = Task(layout, Head(3, IDS), Standardiser((100.0,), (50.0,)), confidence=True, probabilities=True)
+    return replace(task, **changes)  # type: ignore[arg-type]
 
 
 def grid_of(shape: tuple[int, ...]) -> Grid:
     return Grid("raster" if len(shape) == 2 else "volume", shape)
 
 
-def run(task: Task, source: ArraySource, forward: Neighbourhood) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+class Made(NamedTuple):
+    """Labels (*shape), confidence (*shape) and probabilities (class, *shape) of a scene."""
+
+    labels: NDArray[np.uint16]
+    sure: NDArray[np.uint8]
+    each: NDArray[np.uint8]
+
+
+def run(task: Task, source: ArraySource, forward: Neighbourhood) -> Made:
     """Sweep all blocks and put the chunks together; checks that each cell comes once."""
     shape = task.layout.shape
     labels, sure, times = np.full(shape, 999, np.uint16), np.zeros(shape, np.uint8), np.zeros(shape, int)
+    each = np.zeros((3, *shape), np.uint8)
     for block in task.layout:
         for sealed in sweep(task, source, forward, block):
             labels[sealed.chunk.slices] = sealed.labels
             assert sealed.confidence is not None
             sure[sealed.chunk.slices] = sealed.confidence
+            assert sealed.probabilities is not None
+            each[(slice(None), *sealed.chunk.slices)] = sealed.probabilities
             times[sealed.chunk.slices] += 1
     region = np.zeros(shape, int)
     region[task.layout.region.slices] = 1
     np.testing.assert_array_equal(times, region)
-    return labels, sure
+    return Made(labels, sure, each)
 
 
 def scene(layout: Layout, seed: int, holes: bool) -> ArraySource:
@@ -111,7 +124,7 @@ def two_cuts(draw: st.DrawFn) -> tuple[Layout, Layout]:
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(two_cuts(), st.integers(0, 99), st.booleans(), st.sampled_from((1, 2, 5)))
-def test_labels_do_not_depend_on_the_cut_nor_on_the_patches_in_flight(
+def test_labels_and_probabilities_do_not_depend_on_the_cut_nor_on_the_patches_in_flight(
     cuts: tuple[Layout, Layout], seed: int, holes: bool, ahead: int
 ) -> None:
     source = scene(cuts[0], seed, holes)
@@ -119,19 +132,21 @@ def test_labels_do_not_depend_on_the_cut_nor_on_the_patches_in_flight(
     two = run(task_of(cuts[1]), source, Neighbourhood(ahead))
     np.testing.assert_array_equal(one[0], two[0])
     np.testing.assert_array_equal(one[1], two[1])
+    np.testing.assert_array_equal(one.each, two.each)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(layouts(2, 30), st.integers(0, 99), st.booleans())
 def test_every_valid_cell_gets_a_class_and_no_other_cell_does(layout: Layout, seed: int, holes: bool) -> None:
     source = scene(layout, seed, holes)
-    labels, sure = run(task_of(layout), source, Neighbourhood())
+    labels, sure, each = run(task_of(layout), source, Neighbourhood())
     inside = labels[layout.region.slices]
     valid = source.read(layout.region).valid
     assert np.isin(inside[valid], IDS).all()
     assert (inside[~valid] == 255).all()
     assert (sure[layout.region.slices][~valid] == 0).all()
     assert (sure[layout.region.slices][valid] >= 255 // 3).all()
+    assert (each[(slice(None), *layout.region.slices)][:, ~valid] == 0).all()
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -139,12 +154,34 @@ def test_every_valid_cell_gets_a_class_and_no_other_cell_does(layout: Layout, se
 def test_labels_are_those_of_a_float64_blend_of_the_whole_scene(layout: Layout, seed: int, holes: bool) -> None:
     layout = replace(layout, region=Box.whole(layout.shape))
     source = scene(layout, seed, holes)
-    labels, _ = run(task_of(layout), source, Neighbourhood())
+    labels, _, each = run(task_of(layout), source, Neighbourhood())
     blend = plain_blend(layout, source)
     valid = source.read(layout.region).valid
     ordered = np.sort(blend, axis=0)
     clear = (ordered[-1] - ordered[-2] > 1e-5) & valid
     np.testing.assert_array_equal(labels[clear], np.take(IDS, blend.argmax(axis=0))[clear])
+    assert np.abs(each[:, valid] - 255 * blend[:, valid]).max(initial=0) < 0.5001
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(layouts(2, 24), st.integers(0, 99))
+def test_the_largest_probability_is_the_confidence_and_that_of_the_label(layout: Layout, seed: int) -> None:
+    made = run(task_of(layout), scene(layout, seed, holes=True), Neighbourhood())
+    np.testing.assert_array_equal(made.each.max(axis=0), made.sure)
+    for number, label in enumerate(IDS):
+        at = made.labels == label
+        np.testing.assert_array_equal(made.each[number][at], made.sure[at])
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+@given(layouts(2, 24), st.integers(0, 99))
+def test_asking_for_probabilities_changes_no_label(layout: Layout, seed: int) -> None:
+    source = scene(layout, seed, holes=True)
+    with_them = run(task_of(layout), source, Neighbourhood())
+    for block in layout:
+        for sealed in sweep(task_of(layout, probabilities=False), source, Neighbourhood(), block):
+            assert sealed.probabilities is None
+            np.testing.assert_array_equal(sealed.labels, with_them.labels[sealed.chunk.slices])
 
 
 def plain_blend(layout: Layout, source: ArraySource) -> NDArray[np.float64]:
@@ -187,6 +224,7 @@ def test_a_resume_from_any_chunk_gives_the_same_chunks(
     for one, two in zip(rest, whole[first:], strict=True):
         np.testing.assert_array_equal(one.labels, two.labels)
         np.testing.assert_array_equal(one.confidence, two.confidence)
+        np.testing.assert_array_equal(one.probabilities, two.probabilities)
         assert one.forwards_minimum == two.forwards_minimum
 
 
@@ -215,8 +253,8 @@ def test_labels_inside_an_area_of_interest_are_those_of_the_whole_run(layout: La
     area = np.zeros(layout.shape, bool)
     area[tuple(slice(n // 4, n // 4 + max(1, n // 3)) for n in layout.shape)] = True
     cropped = ArraySource(pixels.values, plain.grid, pixels.valid, wanted=area)
-    whole, _ = run(task_of(layout), plain, Neighbourhood())
-    some, _ = run(task_of(layout), cropped, Neighbourhood())
+    whole, *_ = run(task_of(layout), plain, Neighbourhood())
+    some, *_ = run(task_of(layout), cropped, Neighbourhood())
     inside = np.zeros(layout.shape, bool)
     inside[layout.region.slices] = area[layout.region.slices]
     np.testing.assert_array_equal(some[inside], whole[inside])
