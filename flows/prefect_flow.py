@@ -26,6 +26,7 @@ from pipelines.exporting import write_exports
 from pipelines.postprocess import postprocess
 from pipelines.predict import predict
 from pipelines.prepare import Selection, plan_scene
+from pipelines.publish import publish
 from pipelines.report import report
 from pipelines.runner import Outcome, Stages
 from segflow.recipe import Recipe, parse_recipe
@@ -49,6 +50,7 @@ STAGES = Stages(
     export=_task(export, "plan.scene"),
     exports=_task(write_exports, "published.scene"),
     report=_task(report, "plan.scene"),
+    publish=_task(publish, "recipe.name"),
 )
 
 
@@ -96,6 +98,8 @@ def segment(
         (logger.error if item.error else logger.info)("%s: %s", item.scene, item.error or item.state)
     if broken:
         return Failed(message=f"{len(broken)} of {len(scenes)} scenes failed: {', '.join(broken)}")
+    if outcome.unpublished:
+        return Failed(message=f"the scenes are whole, but not published: {'; '.join(outcome.unpublished)}")
     return Completed(message=f"{len(scenes)} scenes in {outcome.folder}")
 
 

@@ -21,6 +21,7 @@ from pipelines.plan import ScenePlan
 from pipelines.postprocess import postprocess
 from pipelines.predict import Executor, InProcess, predict
 from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
+from pipelines.publish import publish
 from pipelines.recorded import recorded_in
 from pipelines.remembered import keep, recall, same
 from pipelines.report import finished, report, report_again
@@ -53,6 +54,7 @@ class Stages:
     export: Callable[..., Mapping[str, Path]] = export
     exports: Callable[..., tuple[ExportFacts, ...]] = write_exports
     report: Callable[..., SceneReport] = report
+    publish: Callable[..., tuple[str, ...]] = publish
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,12 @@ class Outcome:
     Attributes:
         folder: where the results are.
         report: the run's report.
+        unpublished: what could not be sent elsewhere, in words; the next run tries it again.
     """
 
     folder: Path
     report: RunReport
+    unpublished: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -73,7 +77,7 @@ class Outcome:
         scenes = self.report.scenes
         if all(item.state in ("failed", "refused") for item in scenes):
             return 2
-        return int(any(item.error is not None for item in scenes))
+        return int(bool(self.unpublished) or any(item.error is not None for item in scenes))
 
 
 def run(
@@ -116,7 +120,7 @@ def run(
             if len(known) == len(scenes):
                 for state in known.values():
                     listener(SceneEnded(state))
-                return _publish(recipe, folder, list(known.values()))
+                return _ended(recipe, folder, list(known.values()), stages)
         with closing(settle(recipe, recorded, folder / HIDDEN / "int8")) as engine:
             keep(engine, recipe, recorded)
             if recalled is not None and not same(engine, recalled):
@@ -124,7 +128,7 @@ def run(
             spent = perf_counter() - began
             one = _Run(recipe, selection, shared, engine, executor(engine), stages, listener, force, spent)
             states = [one.scene(item, number, len(scenes), known) for number, item in enumerate(scenes, 1)]
-            return _publish(recipe, folder, states)
+            return _ended(recipe, folder, states, stages)
 
 
 def _recorded(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Recorded | None:
@@ -133,10 +137,12 @@ def _recorded(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Rec
     return recorded_in(recipe.folder, recipe.folder / HIDDEN / SCENES, names, model.sha256)
 
 
-def _publish(recipe: Recipe, folder: Path, states: list[SceneState]) -> Outcome:
+def _ended(recipe: Recipe, folder: Path, states: list[SceneState], stages: Stages) -> Outcome:
+    """Tell of all scenes, and send what is new where the recipe says."""
     if all(state.state in ("failed", "refused") for state in states):
         return Outcome(folder, run_report(recipe.name, states))
-    return Outcome(folder, write_run_report(folder, recipe.name, states))
+    told = write_run_report(folder, recipe.name, states)
+    return Outcome(folder, told, stages.publish(recipe, told, folder) if recipe.publish is not None else ())
 
 
 @contextmanager

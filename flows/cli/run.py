@@ -33,4 +33,6 @@ def main(options: argparse.Namespace) -> int:
         for scene in outcome.report.scenes:
             if scene.error is not None:
                 sys.stderr.write(f"segflow: {scene.scene}: {scene.error}\n")
+        for text in outcome.unpublished:
+            sys.stderr.write(f"segflow: {text}\n")
     return outcome.exit_code

@@ -4,6 +4,7 @@ from segflow.models.choice import ModelChoice
 from segflow.recipe.augment import Augment
 from segflow.recipe.outputs import Outputs
 from segflow.recipe.postprocess import Postprocess
+from segflow.recipe.publish import Publish
 from segflow.recipe.read import parse_recipe, read_recipe
 from segflow.recipe.run import Compute, Inputs, References, Tiling
 from segflow.recipe.schema import Recipe
@@ -18,6 +19,7 @@ __all__ = [
     "ModelChoice",
     "Outputs",
     "Postprocess",
+    "Publish",
     "Recipe",
     "References",
     "Tiling",

@@ -14,6 +14,7 @@ from segflow.models.choice import ModelChoice
 from segflow.part import Part
 from segflow.recipe.outputs import Outputs
 from segflow.recipe.postprocess import Postprocess
+from segflow.recipe.publish import Publish
 from segflow.recipe.run import Compute, Inputs, References, Tiling
 from segflow.recipe.train import Train
 
@@ -25,6 +26,10 @@ _ONLY: dict[Kind, tuple[str, ...]] = {
     ),
     "volume": ("inputs.channels", "inputs.resample_to", "model.spacing"),
 }
+
+
+def _as_destinations(value: Any) -> Any:
+    return {"to": value} if isinstance(value, str | list | tuple) else value
 
 
 def _as_mapping(value: Any) -> Any:
@@ -48,6 +53,9 @@ class Recipe(Part):
     )
     compute: Compute = Field(default_factory=lambda: Compute(), description="Where and with what it runs.")
     outputs: Outputs = Field(default_factory=lambda: Outputs(), description="What is written, and where.")
+    publish: Annotated[Publish | None, BeforeValidator(_as_destinations)] = Field(
+        None, description="Where results are sent once they are whole: a destination, a list, or a mapping."
+    )
     base: str = Field(".", exclude=True, description="Folder that relative paths start from; set by the reader.")
 
     @model_validator(mode="after")

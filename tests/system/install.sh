@@ -3,7 +3,8 @@
 set -euo pipefail
 packages=(
   chromium chromium-driver             # the report, really clicked
-  dcm2niix dcmtk dicom3tools orthanc   # DICOM in and out
+  dcm2niix dcmtk dicom3tools           # DICOM in and out
+  orthanc orthanc-dicomweb             # an archive
   gdal-bin python3-qgis qgis-providers # GIS
   postgresql postgresql-postgis        # polygons in a database
 )

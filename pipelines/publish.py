@@ -1,0 +1,123 @@
+"""The stage that sends what is new elsewhere, once a run's results are whole in the output folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines.outputs import RUN_FILES, file_facts, report_files
+from segflow.errors import OutputError, SegflowError
+from segflow.io.atomic import write_text
+from segflow.io.depot import Depot, Manifest, StoredFile
+from segflow.io.dicom_send import is_archive, send
+from segflow.recipe import Recipe
+from segflow.report import FileFacts, RunReport, SceneReport
+
+_LOG = logging.getLogger(__name__)
+RECORD = "published.json"
+"""In the output folder: what has gone where; by destination and scene, a hash of the files."""
+
+
+def publish(recipe: Recipe, report: RunReport, folder: Path, now: datetime | None = None) -> tuple[str, ...]:
+    """Send the scenes that a destination has not yet, and remove its old runs.
+
+    Args:
+        recipe: with `publish`; without, nothing is done.
+        report: the run's.
+        folder: where its files are.
+        now: the time, if not the present.
+
+    Returns:
+        What could not be done, a text a destination; the next run tries it again.
+    """
+    if recipe.publish is None:
+        return ()
+    now = now or datetime.now(UTC)
+    record = _record(folder)
+    errors = []
+    for where in recipe.publish.to:
+        place = where if "://" in where else str(recipe.resolve(where))
+        try:
+            gone = record.setdefault(place, {})
+            new = {item.scene: item for item in _whole(report) if gone.get(item.scene) != _content([item])}
+            if is_archive(place):
+                _send(place, new, folder)
+            else:
+                _upload(Depot(place), recipe, report, new, folder, now)
+            gone |= {name: _content([item]) for name, item in new.items()}
+            write_text(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
+        except SegflowError as error:
+            _LOG.error("publish.to %s: %s", place, error)
+            errors.append(f"publish.to {place}: {error}")
+    return tuple(errors)
+
+
+def _send(place: str, new: Mapping[str, SceneReport], folder: Path) -> None:
+    for scene, item in new.items():
+        files = [folder / file.name for file in _files(item) if file.name.endswith(".dcm")]
+        if not files:
+            raise OutputError(
+                f"{scene} has no DICOM file to send to {place}", "one among its outputs", "set outputs.dicom_seg: true"
+            )
+        send(place, files)
+        _LOG.info("%s: %d files sent to %s", scene, len(files), place)
+
+
+def _upload(
+    depot: Depot, recipe: Recipe, report: RunReport, new: Mapping[str, SceneReport], folder: Path, now: datetime
+) -> None:
+    if new:
+        names = [file.name for item in new.values() for file in _files(item)]
+        told = [path.name for scene in new for path in report_files(scene, folder)]
+        paths = {name: folder / name for name in (*names, *told, *(n for n in RUN_FILES if (folder / n).is_file()))}
+        listed = {file.name: file for item in new.values() for file in _files(item)}
+        files = tuple(_stored(path, folder, listed.get(name)) for name, path in paths.items())
+        good = all(item.state in ("done", "unchanged") and item.error is None for item in report.scenes)
+        scenes = {name: item.run.fingerprint for name, item in new.items() if item.run is not None}
+        made = depot.put(_content(new.values()), paths, Manifest("", good, scenes, files), now)
+        _LOG.info("%d scenes published as %s", len(new), made.run)
+    wanted = recipe.publish
+    if wanted is not None and (wanted.keep is not None or wanted.days is not None):
+        for run in depot.prune(wanted.keep, wanted.days, now):
+            _LOG.info("the old run %s is removed", run)
+
+
+def _stored(path: Path, folder: Path, told: FileFacts | None) -> StoredFile:
+    """Return what is sent of a file; refuse one that is not what the report tells of."""
+    try:
+        found = file_facts(path, folder)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error}", "the run's own file", "run it again") from error
+    if told is not None and found.sha256 != told.sha256:
+        raise OutputError(
+            f"{path} is not as it was written", "the file that its report tells of", "run it again: it is made anew"
+        )
+    return StoredFile(found.name, found.sha256, path.stat().st_size)
+
+
+def _whole(report: RunReport) -> list[SceneReport]:
+    """Return the scenes whose label map is whole; one that lacks an export goes when that is there, too."""
+    return [item.report for item in report.scenes if item.report is not None and item.error is None]
+
+
+def _files(item: SceneReport) -> tuple[FileFacts, ...]:
+    return (*item.outputs, *(file for export in item.exports for file in export.files))
+
+
+def _content(items: Iterable[SceneReport]) -> str:
+    """Return the hash of what scenes are made of."""
+    names = sorted((item.scene, file.name, file.sha256) for item in items for file in _files(item))
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
+
+
+def _record(folder: Path) -> dict[str, dict[str, str]]:
+    """Return what has gone where; nothing where that is not known, so that it goes again."""
+    try:
+        found = json.loads((folder / RECORD).read_text())
+        return {str(place): dict(scenes) for place, scenes in found.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}

@@ -1,0 +1,231 @@
+"""A folder or an object store to which runs are published: one folder a run, whole when its manifest is there.
+
+<url>/<run>/...            files of the run
+<url>/<run>/manifest.json  put last: names, sizes and sha256 of all of them
+<url>/latest.json          which run is the newest, and which the newest good one; replaced in one step
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from segflow.errors import OutputError, SegflowError, first_line
+from segflow.io.atomic import write_text
+from segflow.io.store import is_url
+
+LATEST = "latest.json"
+MANIFEST = "manifest.json"
+_STAMP = "%Y%m%dT%H%M%SZ"
+_GIVEN_UP = timedelta(days=1)
+"""After so long, an upload that was cut off is not finished any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of a run.
+
+    Attributes:
+        name: relative to the run's folder.
+        sha256: of its content.
+        bytes: its size.
+    """
+
+    name: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a run has published.
+
+    Attributes:
+        run: the name of its folder: when it was published, and a hash of what.
+        good: whether all its scenes are whole.
+        scenes: fingerprint by scene.
+        files: everything in the folder but the manifest.
+    """
+
+    run: str
+    good: bool
+    scenes: dict[str, str]
+    files: tuple[StoredFile, ...]
+
+    @property
+    def made(self) -> datetime:
+        """When it was published."""
+        return made_of(self.run)
+
+
+def made_of(run: str) -> datetime:
+    """Return when a run was published, by its name.
+
+    Raises:
+        ValueError: it is no run's name.
+    """
+    return datetime.strptime(run.split("-", 1)[0], _STAMP).replace(tzinfo=UTC)
+
+
+class Depot:
+    """The place. Nothing is touched before the first method is called.
+
+    Args:
+        where: a path, or a URL that fsspec knows.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where if is_url(where) else str(Path(where).expanduser().absolute())
+
+    def put(self, content: str, files: Mapping[str, Path], manifest: Manifest, now: datetime) -> Manifest:
+        """Upload a run, and let `latest.json` point to it.
+
+        What an earlier attempt has uploaded of the same content is written again or, if it was whole, left.
+
+        Args:
+            content: hash of what is published; the same content has one folder.
+            files: by name in the folder.
+            manifest: of them; its run's name is settled here.
+            now: the time.
+
+        Returns:
+            The manifest as it is stored.
+
+        Raises:
+            OutputError: the place cannot be written, or a file did not arrive whole.
+        """
+        with self._told():
+            system, root = self._system()
+            known = [name for name in self._names(system, root) if name.endswith(f"-{content[:8]}")]
+            run = max(known, default=f"{now.strftime(_STAMP)}-{content[:8]}")
+            there = self._manifest(system, root, run)
+            if there is None:
+                there = Manifest(run, manifest.good, manifest.scenes, manifest.files)
+                system.makedirs(f"{root}/{run}", exist_ok=True)
+                for item in manifest.files:
+                    self._upload(system, f"{root}/{run}/{item.name}", files[item.name], item)
+                self._write(system, f"{root}/{run}/{MANIFEST}", asdict(there))
+            self._point(system, root)
+            return there
+
+    def runs(self) -> list[Manifest]:
+        """Return the runs that are whole, oldest first.
+
+        Raises:
+            OutputError: the place cannot be read.
+        """
+        with self._told():
+            system, root = self._system()
+            return self._runs(system, root)
+
+    def prune(self, keep: int | None, days: float | None, now: datetime) -> tuple[str, ...]:
+        """Remove runs that are too many or too old, and uploads that were cut off long ago; return their names.
+
+        Neither the newest run nor the newest good one is ever removed.
+
+        Raises:
+            OutputError: the place cannot be read or written.
+        """
+        with self._told():
+            system, root = self._system()
+            runs = self._runs(system, root)
+            names = [manifest.run for manifest in runs]
+            spared = {*names[-1:], *[manifest.run for manifest in runs if manifest.good][-1:]}
+            old = set() if keep is None else set(names[:-keep])
+            if days is not None:
+                old |= {manifest.run for manifest in runs if now - manifest.made > timedelta(days=days)}
+            broken = {
+                name for name in self._names(system, root) if name not in names and now - made_of(name) > _GIVEN_UP
+            }
+            removed = sorted((old - spared) | broken)
+            for name in removed:
+                with suppress(FileNotFoundError):  # first, so that nobody takes a half of it for a run
+                    system.rm_file(f"{root}/{name}/{MANIFEST}")
+                with suppress(FileNotFoundError):
+                    system.rm(f"{root}/{name}", recursive=True)
+            return tuple(removed)
+
+    def _upload(self, system: Any, target: str, path: Path, item: StoredFile) -> None:
+        system.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+        system.put_file(str(path), target)
+        found = system.info(target)["size"]
+        if found != item.bytes:
+            raise OutputError(
+                f"{target} has {found} bytes after the upload", f"{item.bytes} bytes, as {path} has", "run it again"
+            )
+
+    def _point(self, system: Any, root: str) -> None:
+        runs = self._runs(system, root)
+        good = [manifest.run for manifest in runs if manifest.good]
+        self._write(system, f"{root}/{LATEST}", {"run": runs[-1].run, "good": good[-1] if good else None})
+
+    def _runs(self, system: Any, root: str) -> list[Manifest]:
+        found = (self._manifest(system, root, name) for name in self._names(system, root))
+        return [manifest for manifest in found if manifest is not None]
+
+    def _names(self, system: Any, root: str) -> list[str]:
+        """Return the names of runs, also of those that are not whole, oldest first."""
+        try:
+            listed = [path.rstrip("/").rsplit("/", 1)[-1] for path in system.ls(root, detail=False)]
+        except FileNotFoundError:
+            return []
+        names = []
+        for name in listed:
+            with suppress(ValueError):
+                made_of(name)
+                names.append(name)
+        return sorted(names)
+
+    def _manifest(self, system: Any, root: str, run: str) -> Manifest | None:
+        try:
+            data = json.loads(system.cat_file(f"{root}/{run}/{MANIFEST}"))
+            files = tuple(StoredFile(**item) for item in data.pop("files"))
+            return Manifest(**data, files=files)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError) as error:
+            raise OutputError(
+                f"{self._where}/{run}/{MANIFEST} cannot be read: {first_line(error)}",
+                "a manifest that segflow wrote",
+                "remove that folder, or publish elsewhere",
+            ) from error
+
+    def _write(self, system: Any, path: str, data: Any) -> None:
+        """Write JSON in one step: by renaming where the place is a file system; a PUT is one."""
+        text = json.dumps(data, indent=1) + "\n"
+        if "file" in system.protocol:
+            write_text(Path(path), text)
+        else:
+            system.pipe_file(path, text.encode())
+
+    def _system(self) -> tuple[Any, str]:
+        from fsspec.core import url_to_fs
+
+        try:
+            system, root = url_to_fs(self._where, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise OutputError(
+                f"{self._where} cannot be used: {first_line(error)}",
+                "a folder, or a URL that fsspec knows and whose package is installed",
+                'pip install "segflow[s3]" for s3://, gcsfs for gs://, adlfs for az://',
+            ) from error
+        return system, str(root).rstrip("/")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Make one kind of error of what libraries raise when a store cannot be reached or refuses."""
+        try:
+            yield
+        except SegflowError:
+            raise
+        except Exception as error:
+            raise OutputError(
+                f"{self._where} cannot be used: {type(error).__name__}: {first_line(error)}",
+                "a place that can be reached and written, with credentials in the environment",
+                "check the address, the network and the credentials; the next run publishes what is missing",
+            ) from error
