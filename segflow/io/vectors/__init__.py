@@ -1,0 +1,1 @@
+"""Label maps as polygons, strip by strip: pure functions in pixel coordinates first, then formats."""
