@@ -12,7 +12,10 @@ from pipelines.outputs import file_facts, layer_files
 from pipelines.plan import ScenePlan
 from segflow.errors import SegflowError
 from segflow.io.exports import Exporter, Published
+from segflow.io.exports.dicom_seg import DicomSeg
+from segflow.io.exports.itksnap import ItkSnap
 from segflow.io.exports.qml import Qml
+from segflow.io.exports.slicer import SegNrrd
 from segflow.recipe import Recipe
 from segflow.report import ExportFacts, SceneReport
 
@@ -28,6 +31,14 @@ def _asked(recipe: Recipe) -> Iterator[Exporter]:
     outputs = recipe.outputs
     if outputs.qml:
         yield Qml()
+    if outputs.seg_nrrd:
+        yield SegNrrd()
+    if outputs.itksnap:
+        yield ItkSnap()
+    if outputs.dicom_seg is not None:
+        wanted = outputs.dicom_seg
+        codes = None if wanted.codes is None else recipe.resolve(wanted.codes)
+        yield DicomSeg(wanted.type, codes, wanted.sr)
 
 
 def published_of(plan: ScenePlan, folder: Path) -> Published:
@@ -42,6 +53,7 @@ def published_of(plan: ScenePlan, folder: Path) -> Published:
         spec=plan.spec,
         nodata=plan.task.nodata,
         fingerprint=plan.fingerprint,
+        weights_sha256=plan.weights_sha256,
     )
 
 

@@ -23,7 +23,11 @@ class LabelClass(Part):
     id: int = Field(ge=0, le=65535, description="Value in the label map.")
     name: str = Field(min_length=1, description="Name, as shown in legends and reports.")
     colour: str = Field(pattern=r"^#[0-9A-Fa-f]{6}$", description="Colour as #RRGGBB.")
-    codes: dict[str, str] = Field(default_factory=dict, description="Codes by scheme, such as SNOMED CT or CORINE.")
+    codes: dict[str, str] = Field(
+        default_factory=dict,
+        description="What it means. For DICOM: category, type, modifier, laterality, region, region_modifier, each as "
+        "scheme, code and meaning (SCT 10200004 Liver); or codes by other schemes, such as CORINE.",
+    )
 
     @property
     def rgb(self) -> tuple[int, int, int]:

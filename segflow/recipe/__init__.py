@@ -2,7 +2,7 @@
 
 from segflow.models.choice import ModelChoice
 from segflow.recipe.augment import Augment
-from segflow.recipe.outputs import Outputs
+from segflow.recipe.outputs import DicomSeg, Outputs
 from segflow.recipe.postprocess import Postprocess
 from segflow.recipe.publish import Publish
 from segflow.recipe.read import parse_recipe, read_recipe
@@ -14,6 +14,7 @@ from segflow.recipe.train import LossName, Train, Validation
 __all__ = [
     "Augment",
     "Compute",
+    "DicomSeg",
     "Inputs",
     "LossName",
     "ModelChoice",

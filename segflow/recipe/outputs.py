@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from segflow.part import Part
+
+
+class DicomSeg(Part):
+    """A DICOM segmentation of the series that was segmented."""
+
+    type: Literal["BINARY", "LABELMAP"] = Field(
+        "BINARY",
+        description="BINARY: a bit a voxel and class, read everywhere. LABELMAP: a number a voxel, read by few yet.",
+    )
+    codes: str | None = Field(
+        None, description="A JSON as dcmqi takes, with the codes of classes; they go before those of the model's card."
+    )
+    sr: bool = Field(False, description="Also a structured report (TID 1500) with the volume of each class.")
+
+
+def _switched(value: Any) -> Any:
+    return {} if value is True else None if value is False else value
 
 
 class Outputs(Part):
@@ -20,3 +39,8 @@ class Outputs(Part):
     )
     nodata: int = Field(255, ge=0, le=255, description="Rasters: value of cells without valid input.")
     qml: bool = Field(False, description="Rasters: also a QGIS style beside the label map, which QGIS loads by itself.")
+    seg_nrrd: bool = Field(False, description="Volumes: also <scene>.seg.nrrd and <scene>.ctbl for 3D Slicer.")
+    itksnap: bool = Field(False, description="Volumes: also <scene>_itksnap.txt, names and colours for ITK-SNAP.")
+    dicom_seg: Annotated[DicomSeg | None, BeforeValidator(_switched)] = Field(
+        None, description="Volumes: of a DICOM series, also <scene>_seg.dcm: true, or a mapping."
+    )

@@ -24,7 +24,10 @@ _ONLY: dict[Kind, tuple[str, ...]] = {
         *("inputs.bands", "inputs.nodata", "inputs.collar", "inputs.aoi"),
         *("references.region", "references.mask", "model.gsd", "outputs.nodata", "outputs.qml"),
     ),
-    "volume": ("inputs.channels", "inputs.resample_to", "model.spacing"),
+    "volume": (
+        *("inputs.channels", "inputs.resample_to", "model.spacing"),
+        *("outputs.seg_nrrd", "outputs.itksnap", "outputs.dicom_seg"),
+    ),
 }
 
 

@@ -27,6 +27,7 @@ class Published:
         spec: how they are opened.
         nodata: the value of a raster's cells without valid input; 0 in volumes, where it means nothing.
         fingerprint: of the result.
+        weights_sha256: hash of the model's weights.
     """
 
     scene: str
@@ -38,6 +39,7 @@ class Published:
     spec: Spec
     nodata: int
     fingerprint: str
+    weights_sha256: str
 
     @property
     def labels(self) -> Path:
