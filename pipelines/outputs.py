@@ -12,6 +12,7 @@ from segflow.grid import Kind
 from segflow.io.discover import mask_for, reference_for
 from segflow.io.exports import Exporter
 from segflow.io.rat import sidecar_of
+from segflow.io.volume_formats import files_of_volume
 from segflow.models.model import Model
 from segflow.recipe import Recipe
 from segflow.report import FileFacts, SceneReport, from_json
@@ -105,12 +106,24 @@ def _written(scene: str, recipe: Recipe, exporters: Sequence[Exporter]) -> Itera
         yield from exporter.files(scene, recipe.folder)
 
 
+def _files_of(recipe: Recipe, item: NamedScene) -> Iterator[Path]:
+    """Yield a scene's files, as far as they are known without opening rasters."""
+    if recipe.kind == "raster":
+        yield from map(Path, item.scene.paths)
+        return
+    try:
+        for path in item.scene.paths:
+            yield from files_of_volume(path)
+    except InputError:
+        return  # it is told when the scene is planned
+
+
 def _read(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Iterator[Path]:
     yield from model.files
     if recipe.inputs.aoi is not None:
         yield recipe.resolve(recipe.inputs.aoi)
     for item in scenes:
-        yield from (Path(path) for path in item.scene.paths)
+        yield from _files_of(recipe, item)
         if recipe.references is None:
             continue
         try:

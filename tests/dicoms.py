@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
     CTImageStorage,
     EnhancedMRImageStorage,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     MRImageStorage,
     generate_uid,
 )
@@ -162,7 +165,8 @@ def _save(data: FileDataset, path: Path, syntax: str) -> None:
         data.save_as(path, enforce_file_format=True)
         return
     data.file_meta.TransferSyntaxUID = syntax
-    little = not str(syntax).endswith(".2.2")
+    little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
     if not little:
         data.PixelData = np.frombuffer(data.PixelData, f"<u{data.BitsAllocated // 8}").byteswap().tobytes()
-    data.save_as(path, implicit_vr=str(syntax) == "1.2.840.10008.1.2", little_endian=little, enforce_file_format=True)
+    data.preamble = b"\0" * 128
+    dcmwrite(path, data, implicit_vr=implicit, little_endian=little, force_encoding=True)

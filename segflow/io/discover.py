@@ -1,19 +1,21 @@
-"""Which scenes a recipe means: paths, globs, folders, lists, URLs and patterns turned into files. Nothing is opened.
+"""Which scenes a recipe means: paths, globs, folders, lists, URLs and patterns turned into files. Only DICOM is opened.
 
 A folder gives the rasters or volumes that lie directly in it, by extension; hidden files and what segflow itself
 writes (`OUTPUT_ENDINGS`) are left out, there and in globs. Other label files are not known from images by name: keep
-them in a folder of their own, or use a glob.
+them in a folder of their own, or use a glob. For volumes, a folder without any such file, or whatever is named beside
+`inputs.series`, is looked through for DICOM series, and so is a zip; that reads headers.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from segflow.errors import InputError, RecipeError
 from segflow.grid import Kind
+from segflow.io.dicom.scenes import Found, dicom_scenes, is_dicom_file
 from segflow.io.names import (
     OUTPUT_ENDINGS,
     RASTER_SUFFIXES,
@@ -62,13 +64,40 @@ def discover(inputs: Inputs, kind: Kind, resolve: Resolve) -> list[Scene]:
     items = (inputs.path,) if isinstance(inputs.path, str) else inputs.path
     if not items:
         raise RecipeError("inputs.path is an empty list", "at least one path", "name one")
+    if inputs.series and kind != "volume":
+        raise RecipeError("inputs.series for rasters", "DICOM series, which are volumes", "set kind: volume")
     if inputs.channels:
-        return _grouped(items, inputs.channels, kind, resolve)
+        return _grouped(items, inputs, kind, resolve)
     scenes: dict[str, Scene] = {}
     for item in items:
-        for path, case in _expand(item, kind, resolve):
-            scenes.setdefault(path, Scene(stem_of(path), parent_of(path), case, (path,)))
+        for path, case in _expand(item, kind, resolve, dicom=inputs.series is not None):
+            for scene in _scenes_at(path, case, kind, inputs.series):
+                scenes.setdefault(scene.paths[0], scene)
     return list(scenes.values())
+
+
+def _scenes_at(path: str, case: str, kind: Kind, series: Mapping[str, str] | None) -> Iterator[Scene]:
+    """Yield the scenes of a path that `_expand` gave: itself, or the DICOM series that it holds."""
+    if kind == "raster" or is_remote(path) or not _may_be_dicom(Path(path)):
+        yield Scene(stem_of(path), parent_of(path), case, (path,))
+        return
+    for found in _series_at(path, series, several=True):
+        yield Scene(found.stem, found.parent, case, (found.path,))
+
+
+def _series_at(path: str, series: Mapping[str, str] | None, several: bool) -> list[Found]:
+    found = dicom_scenes(path, series, several)
+    if not found:
+        raise InputError(
+            f"{path} holds no volume",
+            "files ending in " + ", ".join(VOLUME_SUFFIXES) + ", or a series of DICOM images",
+            "check the folder, or name the files by a glob such as folder/**/*" + VOLUME_SUFFIXES[0],
+        )
+    return found
+
+
+def _may_be_dicom(path: Path) -> bool:
+    return path.is_dir() or (not _has_suffix(path.name, "volume") and is_dicom_file(path))
 
 
 def reference_for(scene: Scene, references: References, resolve: Resolve) -> str:
@@ -137,20 +166,21 @@ def output_names(scenes: Sequence[Scene], template: str) -> list[str]:
     return names
 
 
-def _expand(item: str, kind: Kind, resolve: Resolve) -> list[tuple[str, str]]:
-    """Return the (path, case) pairs that one item of the inputs means."""
+def _expand(item: str, kind: Kind, resolve: Resolve, dicom: bool) -> list[tuple[str, str]]:
+    """Return the (path, case) pairs that one item of the inputs means; folders that may hold DICOM among them."""
     if is_remote(item):
         return [(_require_openable(item, kind), "")]
     path = resolve(item)
     if path.is_dir():
-        return [(str(child), "") for child in _inside(path, kind)]
+        inside = [] if dicom else _inside(path, kind)
+        return [(str(child), "") for child in inside] or [(str(path), "")]
     if path.exists():
         return [(str(path), "")]
     if not _is_glob(item) and "{case}" not in item:
         raise InputError(f"there is no file {path}", "a file, folder, glob or URL", nearest(path))
-    found = _matches(path)
+    found = _matches(path) or (_matches(path, folders=True) if kind == "volume" else [])
     if re.fullmatch(r"[*.?]*", path.name):
-        found = [(match, case) for match, case in found if _has_suffix(match.name, kind)]
+        found = [(match, case) for match, case in found if match.is_dir() or _has_suffix(match.name, kind)]
     found = [(match, case) for match, case in found if _is_input(match.name, path.name)]
     if not found:
         raise InputError(f"nothing matches {path}", "at least one file", nearest(_fixed_part(path)))
@@ -166,19 +196,18 @@ def _require_openable(url: str, kind: Kind) -> str:
 
 
 def _inside(folder: Path, kind: Kind) -> list[Path]:
-    """Return a folder's rasters or volumes in natural order."""
+    """Return a folder's rasters or volumes in natural order; no volume may be one of DICOM."""
     found = [
         child
         for child in folder.iterdir()
         if not child.name.startswith(".") and child.is_file() and _has_suffix(child.name, kind)
     ]
     found = sorted((child for child in found if _is_input(child.name, "")), key=lambda child: natural(child.name))
-    if not found:
-        dicom = " (DICOM series are converted with dcm2niix)" if kind == "volume" else ""
+    if not found and kind == "raster":
         raise InputError(
             f"the folder {folder} holds no {kind}",
             "files ending in " + ", ".join(_suffixes(kind)),
-            "check the folder, or name the files by a glob such as folder/**/*" + _suffixes(kind)[0] + dicom,
+            "check the folder, or name the files by a glob such as folder/**/*" + _suffixes(kind)[0],
         )
     return found
 
@@ -209,11 +238,11 @@ def _fixed_part(path: Path) -> Path:
     return path
 
 
-def _matches(pattern: Path) -> list[tuple[Path, str]]:
-    """Return the files that match a pattern with *, **, ?, [...] and {case}, with their case, in natural order.
+def _matches(pattern: Path, folders: bool = False) -> list[tuple[Path, str]]:
+    """Return the files (or folders) that match a pattern, with their case, in natural order.
 
-    {case} stands for a part of one name; where it comes twice it must be the same. Hidden files and folders are
-    matched by patterns that name them only.
+    A pattern has *, **, ?, [...] and {case}. {case} stands for a part of one name; where it comes twice it must be the
+    same. Hidden files and folders are matched by patterns that name them only.
     """
     parts = pattern.parts
     first = next(count for count, part in enumerate(parts) if _is_glob(part) or "{case}" in part)
@@ -226,7 +255,7 @@ def _matches(pattern: Path) -> list[tuple[Path, str]]:
         inner = path.relative_to(root)
         match = matcher.fullmatch(inner.as_posix())
         shown = all(not part.startswith(".") or any(wanted.startswith(".") for wanted in rest) for part in inner.parts)
-        if match and shown and path.is_file():
+        if match and shown and (path.is_dir() if folders else path.is_file()):
             found.append((path, match.groupdict().get("case") or ""))
     return sorted(found, key=lambda item: natural(str(item[0])))
 
@@ -249,8 +278,9 @@ def _regex(parts: Sequence[str]) -> str:
     return out
 
 
-def _grouped(items: Iterable[str], channels: dict[str, str], kind: Kind, resolve: Resolve) -> list[Scene]:
+def _grouped(items: Iterable[str], inputs: Inputs, kind: Kind, resolve: Resolve) -> list[Scene]:
     """Group one file a channel by {case}. A channel's pattern starts from inputs.path."""
+    channels = inputs.channels or {}
     found: dict[tuple[str, str], dict[str, str]] = {}
     for item in items:
         for channel, pattern in channels.items():
@@ -272,8 +302,9 @@ def _grouped(items: Iterable[str], channels: dict[str, str], kind: Kind, resolve
                 "a file for each of inputs.channels: " + ", ".join(f"{k} = {v}" for k, v in channels.items()),
                 "add the file, take the case away, or correct the pattern",
             )
-        paths = tuple(files[channel] for channel in channels)
-        scenes.append(Scene(case or stem_of(paths[0]), parent_of(paths[0]), case, paths))
+        paths = tuple(_volume_at(files[channel], inputs.series) for channel in channels)
+        first = files[next(iter(channels))]
+        scenes.append(Scene(case or stem_of(first), parent_of(first), case, paths))
     if not scenes:
         raise InputError(
             f"nothing matches inputs.channels under {', '.join(items)}",
@@ -283,11 +314,19 @@ def _grouped(items: Iterable[str], channels: dict[str, str], kind: Kind, resolve
     return scenes
 
 
+def _volume_at(path: str, series: Mapping[str, str] | None) -> str:
+    """Return a channel's file; of a folder or a zip the one series that it holds."""
+    return _series_at(path, series, several=False)[0].path if _may_be_dicom(Path(path)) else path
+
+
 def _channel(item: str, pattern: str, kind: Kind, resolve: Resolve) -> list[tuple[str, str]]:
     """Return (case, path) for one channel's pattern below one item."""
     path = resolve(item) / pattern if item else resolve(pattern)
-    if path.is_file():
+    if path.is_file() or (kind == "volume" and path.is_dir()):
         return [("", str(path))]
     if not _is_glob(str(path)) and "{case}" not in str(path):
         raise InputError(f"there is no file {path}", "a file, or a pattern with {case}", nearest(path))
-    return [(case, str(match)) for match, case in _matches(path) if _has_suffix(match.name, kind)]
+    files = [(case, str(match)) for match, case in _matches(path) if _has_suffix(match.name, kind)]
+    if files or kind == "raster":
+        return files
+    return [(case, str(match)) for match, case in (*_matches(path), *_matches(path, folders=True))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from rasterio.enums import ColorInterp
 
 from segflow.errors import InputError
 from segflow.grid import Kind
+from segflow.io.dicom.scenes import is_dicom_file
 from segflow.io.names import VOLUME_SUFFIXES
 from segflow.io.raster_header import open_file
 from segflow.io.source import Source
@@ -55,8 +57,15 @@ def bands_of(path: str) -> tuple[tuple[Band, ...], float | None]:
 
 
 def kind_of_path(path: str) -> Kind:
-    """Tell volumes from rasters by the extension."""
-    return "volume" if path.lower().endswith(VOLUME_SUFFIXES) else "raster"
+    """Tell volumes from rasters by the extension; DICOM by the content of a file, or of the first in a folder."""
+    place = Path(path)
+    if path.lower().endswith(VOLUME_SUFFIXES) or (place.is_file() and is_dicom_file(place)):
+        return "volume"
+    if not place.is_dir():
+        return "raster"
+    files = (child for child in sorted(place.rglob("*")) if child.is_file() and not child.name.startswith("."))
+    first = next(files, None)
+    return "volume" if first is not None and kind_of_path(str(first)) == "volume" else "raster"
 
 
 def sample_values(source: Source) -> NDArray[Any]:

@@ -12,8 +12,8 @@ from segflow.errors import RecipeError
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".jp2", ".j2k", ".png", ".jpg", ".jpeg", ".img", ".bmp", ".webp")
 """The extensions by which rasters are found in folders. A file that is named may have any that GDAL opens."""
 
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
-"""The extensions of volumes: no others are read."""
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""The extensions of volumes in one file; DICOM series are known by their content."""
 
 OUTPUT_ENDINGS = (
     *("_labels.tif", "_confidence.tif", "_probabilities.tif", "_coverage.tif"),

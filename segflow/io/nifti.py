@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from segflow.errors import InputError, OutputError
 from segflow.io.atomic import replacing, write_text
 from segflow.io.orientation import Turn, turn_of
-from segflow.io.volume_header import READ_ERRORS, read_volume_header
+from segflow.io.volume_formats import read_header
+from segflow.io.volume_header import AGREE, READ_ERRORS, furthest
 from segflow.models.card import LabelClass
 from tiling.box import Box
 
@@ -74,7 +75,8 @@ def write_label_nifti(
     Args:
         path: where to; ending in .nii or .nii.gz.
         read: gives the ids (x, y, z) of a box of the grid in `orientation`.
-        source_path: the volume that was segmented; shape, both matrices, both codes and units are taken from it.
+        source_path: the volume that was segmented; of NIfTI, shape, both matrices, both codes and units are
+            taken; of others shape and affine, in both matrices with code 1 (scanner), in millimetres.
         orientation: the orientation that `read` speaks of.
         classes: the classes; voxels hold their ids, or 0.
         description: ASCII, of which 79 characters are kept.
@@ -148,13 +150,8 @@ def write_probability_nifti(
 
 def _target(source_path: str, orientation: str, dtype: np.dtype[Any], description: str, volumes: int = 1) -> _Target:
     """Make the header of the output from the source's; its geometry fields are copied bit for bit."""
-    facts = read_volume_header(source_path)
-    try:
-        source = nib.load(source_path).header
-    except READ_ERRORS as error:
-        raise InputError(
-            f"{source_path} is broken: {error}", "the header that was there before", "copy it again"
-        ) from error
+    facts = read_header(source_path)
+    source = _nifti_header(source_path)
     kind = nib.Nifti2Header if isinstance(source, nib.Nifti2Header) else nib.Nifti1Header
     header = kind(endianness="<")
     header.set_data_dtype(dtype)
@@ -164,8 +161,10 @@ def _target(source_path: str, orientation: str, dtype: np.dtype[Any], descriptio
             header[field] = source[field]
         header["pixdim"][:4] = source["pixdim"][:4]
     else:
-        header.set_qform(facts.matrix, 1)
         header.set_sform(facts.matrix, 1)
+        header.set_qform(facts.matrix, 1)
+        if furthest(header.get_qform(), facts.matrix, facts.file_shape) > AGREE * min(header.get_zooms()[:3]):
+            header["qform_code"] = 0  # a sheared volume, which a qform cannot express
         header.set_xyzt_units("mm")
     header["scl_slope"], header["scl_inter"] = 1.0, 0.0
     header["descrip"] = description.encode("ascii", "replace")[:79]
@@ -174,6 +173,16 @@ def _target(source_path: str, orientation: str, dtype: np.dtype[Any], descriptio
     target = _Target(header, turn_of(facts.matrix, facts.file_shape, orientation), volumes)
     header.set_data_shape(target.shape)
     return target
+
+
+def _nifti_header(path: str) -> Any:
+    """Return the header of a NIfTI file; None for a volume of another format."""
+    if not path.lower().endswith((".nii", ".nii.gz")):
+        return None
+    try:
+        return nib.load(path).header
+    except READ_ERRORS as error:
+        raise InputError(f"{path} is broken: {error}", "the header that was there before", "copy it again") from error
 
 
 def _write(path: Path, reads: Sequence[BoxReader], target: _Target, known: NDArray[np.bool_]) -> None:

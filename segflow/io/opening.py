@@ -15,6 +15,7 @@ from segflow.io.raster import RasterSpec, open_raster
 from segflow.io.raster_header import open_file
 from segflow.io.source import Source
 from segflow.io.volume import VolumeSource, VolumeSpec, compare_volumes, open_volume
+from segflow.io.volume_formats import files_of_volume
 from tiling import Box
 
 Spec = RasterSpec | VolumeSpec
@@ -39,7 +40,8 @@ def files_of(spec: Spec) -> Iterator[Path]:
         InputError: a file is missing or broken.
     """
     if isinstance(spec, VolumeSpec):
-        yield from map(Path, spec.paths)
+        for path in spec.paths:
+            yield from files_of_volume(path)
         return
     with environment(spec.path), open_file(spec.path) as file:
         yield from raster_files(file)

@@ -1,7 +1,8 @@
-"""Unpacking of gzip files to scratch, once and in flat memory, so that their voxels can be read in any order."""
+"""Unpacking of packed files to scratch, once and in flat memory, so that their voxels can be read in any order."""
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import hashlib
@@ -63,8 +64,14 @@ def scratch_file(key: str, needed_bytes: int, folder: str | None, write: Callabl
         ) from error
 
 
-def unpack(path: str, wanted_bytes: int) -> Callable[[BinaryIO], None]:
-    """Return a writer that unpacks a gzip file's first bytes, and reads on to its end to check its sum.
+def unpack(path: str, wanted_bytes: int, packing: str = "gzip", start: int = 0) -> Callable[[BinaryIO], None]:
+    """Return a writer that unpacks a file's first bytes, and reads on to its end to check its sum.
+
+    Args:
+        path: the file.
+        wanted_bytes: how many bytes, unpacked.
+        packing: gzip, zlib or bzip2.
+        start: where in the file the packed bytes begin.
 
     Raises (when called):
         InputError: the file cannot be read, is cut short or damaged.
@@ -73,7 +80,7 @@ def unpack(path: str, wanted_bytes: int) -> Callable[[BinaryIO], None]:
 
     def write(target: BinaryIO) -> None:
         left = wanted_bytes
-        for chunk in _unpacked(path):
+        for chunk in _unpacked(path, packing, start):
             target.write(chunk[:left])
             left -= min(left, len(chunk))
         if left:
@@ -86,14 +93,32 @@ def unpack(path: str, wanted_bytes: int) -> Callable[[BinaryIO], None]:
     return write
 
 
-def _unpacked(path: str) -> Iterator[bytes]:
-    """Yield a gzip file's content. Apart from the writing, so that a full disk is not taken for a broken file."""
+def _unpacked(path: str, packing: str, start: int) -> Iterator[bytes]:
+    """Yield a packed file's content. Apart from the writing, so that a full disk is not taken for a broken file."""
     try:
-        with gzip.open(path, "rb") as packed:
-            while chunk := packed.read(CHUNK_BYTES):
-                yield chunk
+        with Path(path).open("rb") as file:
+            file.seek(start)
+            if packing == "zlib":
+                yield from _inflated(file)
+                return
+            with gzip.open(file, "rb") if packing == "gzip" else bz2.open(file, "rb") as packed:
+                while chunk := packed.read(CHUNK_BYTES):
+                    yield chunk
     except (EOFError, OSError, zlib.error) as error:
-        raise InputError(f"{path} is broken: {error}", "a whole gzip file", "copy or download it again") from error
+        raise InputError(
+            f"{path} is broken: {error}", f"a whole {packing} file", "copy or download it again"
+        ) from error
+
+
+def _inflated(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the content of a zlib or gzip stream, in pieces of bounded size; what follows it is left."""
+    packed = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    piece = b""
+    while not packed.eof:
+        piece = packed.unconsumed_tail or file.read(CHUNK_BYTES)
+        if not piece:
+            raise EOFError("the packed voxels end too early")
+        yield packed.decompress(piece, CHUNK_BYTES)
 
 
 def _filled(file: BinaryIO, write: Callable[[BinaryIO], None]) -> BinaryIO:

@@ -1,11 +1,10 @@
-"""Volumes in: NIfTI and FreeSurfer files, read box by box in the orientation that the model wants."""
+"""Volumes in: NIfTI, FreeSurfer, NRRD, MetaImage and DICOM, read box by box in the orientation that the model wants."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,12 @@ from numpy.typing import NDArray
 
 from segflow.errors import GridMismatchError, InputError
 from segflow.grid import Grid
-from segflow.io.content import file_identity
 from segflow.io.orientation import Triple, canonical_affine, require_orientation, turn_of
 from segflow.io.settling import Settled
 from segflow.io.source import Pixels
 from segflow.io.volume_file import StoredVolume, volume_grid
-from segflow.io.volume_header import VolumeHeader, read_volume_header, volume_suffix
+from segflow.io.volume_formats import content_of_volume, name_of_volume, read_header
+from segflow.io.volume_header import VolumeHeader
 from tiling.box import Box
 
 _LOG = logging.getLogger(__name__)
@@ -29,7 +28,7 @@ class VolumeSpec:
     """What to open, and how. Plain data: it is pickled to workers, which open their own source.
 
     Attributes:
-        path: one file, or several with one channel each.
+        path: one file (of DICOM `PLACE#KEY`, see `segflow.io.dicom`), or several with one channel each.
         orientation: the axes' directions that the model wants, such as "RAS", or the file's own axes, such as "kji".
         resample_to: with several files, the number of the one whose grid the others are put on; None refuses
             files whose grids differ.
@@ -66,8 +65,7 @@ class VolumeSource:
     @property
     def name(self) -> str:
         """The first file's name without its extensions."""
-        name = Path(self.spec.paths[0]).name
-        return name[: -len(volume_suffix(name))]
+        return name_of_volume(self.spec.paths[0])
 
     @property
     def grid(self) -> Grid:
@@ -131,7 +129,7 @@ class VolumeSource:
         if self._identity is None:
             digest = hashlib.sha256(f"{self._grid}|{self.channels}|{self.dtype}|{self.spec.resample_to}".encode())
             for path in self.spec.paths:
-                digest.update(_content(path).encode())
+                digest.update(content_of_volume(path).encode())
             self._identity = digest.hexdigest()
         return self._identity
 
@@ -153,7 +151,7 @@ def open_volume(spec: VolumeSpec) -> VolumeSource:
         raise InputError("a scene without files", "at least one volume", "name one in `inputs`")
     if spec.resample_to is not None and not 0 <= spec.resample_to < len(spec.paths):
         raise ValueError(f"resample_to is {spec.resample_to}, there are {len(spec.paths)} files")
-    headers = [read_volume_header(path) for path in spec.paths]
+    headers = [read_header(path) for path in spec.paths]
     if len(headers) > 1:
         _require_one_channel(headers)
     parts = [StoredVolume(header, spec.orientation, spec.scratch) for header in headers]
@@ -186,13 +184,6 @@ def compare_volumes(one: VolumeSource, two: VolumeSource) -> None:
     """
     first, second = (_in_ras(source) for source in (one, two))
     first.require_same_place(second, one.spec.paths[0], two.spec.paths[0])
-
-
-def _content(path: str) -> str:
-    try:
-        return file_identity(Path(path))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}", "a readable file", "check the path") from error
 
 
 def _in_ras(source: VolumeSource) -> Grid:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from segflow.errors import InputError
 from segflow.grid import Grid
+from segflow.io.dicom.volume import open_voxels
 from segflow.io.orientation import Triple, canonical_affine, turn_of
 from segflow.io.scratch import scratch_file, unpack
 from segflow.io.volume_header import VolumeHeader
@@ -40,17 +41,20 @@ def open_stored(header: VolumeHeader, scratch: str | None) -> BinaryIO:
     Raises:
         InputError: the file is gone, cut short or damaged; or scratch has no room.
     """
+    if header.packing == "slices":
+        return open_voxels(header, scratch)
+    path = header.data_path
     try:
         if not header.compressed:
-            return Path(header.path).open("rb")
-        facts = Path(header.path).stat()
+            return Path(path).open("rb")
+        facts = Path(path).stat()
     except OSError as error:
         raise InputError(
-            f"{header.path} cannot be opened: {error.strerror}", "the file that was there before", "put it back"
+            f"{path} cannot be opened: {error.strerror}", "the file that was there before", "put it back"
         ) from error
     needed = header.offset_bytes + header.data_bytes
-    key = f"{Path(header.path).absolute()}|{facts.st_size}|{facts.st_mtime_ns}|{needed}"
-    return scratch_file(key, needed, scratch, unpack(header.path, needed))
+    key = f"{Path(path).absolute()}|{facts.st_size}|{facts.st_mtime_ns}|{needed}"
+    return scratch_file(key, needed, scratch, unpack(path, needed, header.packing, header.packed_at))
 
 
 class StoredVolume:

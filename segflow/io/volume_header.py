@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import nibabel as nib
 import numpy as np
@@ -27,6 +27,10 @@ AGREE = 0.1
 READ_ERRORS = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, WrapStructError, ValueError)
 """What nibabel and gzip raise on files that are broken."""
 
+_OWN = (".nii", ".nii.gz", ".mgz", ".mgh")
+
+Packing = Literal["none", "gzip", "zlib", "bzip2", "slices"]
+
 _MM = {1: (1000.0, "metres"), 3: (0.001, "micrometres")}
 
 
@@ -42,8 +46,10 @@ class VolumeHeader:
         slope, inter: value = stored * slope + inter; (1, 0) where the file does not scale.
         offset_bytes: where the voxels begin in the (unpacked) file.
         affine: twelve numbers of a 3 x 4 matrix, row by row, from the file's voxel indices to millimetres, RAS+.
-        compressed: True where the file is gzip.
+        packing: how the voxels are packed; none: they lie in the file as they are. "slices": a DICOM series'.
         notices: what is odd in the header and how it was read.
+        voxels: the file that holds the voxels where that is another one; "" where it is `path`.
+        packed_at: where in that file the packed voxels begin, in bytes.
     """
 
     path: str
@@ -54,13 +60,25 @@ class VolumeHeader:
     inter: float
     offset_bytes: int
     affine: tuple[float, ...]
-    compressed: bool
+    packing: Packing
     notices: tuple[str, ...]
+    voxels: str = ""
+    packed_at: int = 0
 
     @property
     def matrix(self) -> NDArray[np.float64]:
         """The affine as (4, 4) float64."""
         return np.vstack([np.reshape(self.affine, (3, 4)), (0.0, 0.0, 0.0, 1.0)])
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the voxels have to be unpacked before they can be read in any order."""
+        return self.packing != "none"
+
+    @property
+    def data_path(self) -> str:
+        """The file that holds the voxels."""
+        return self.voxels or self.path
 
     @property
     def scaled(self) -> bool:
@@ -74,18 +92,18 @@ class VolumeHeader:
 
 
 def volume_suffix(path: str) -> str:
-    """Return the suffix of a volume's path, one of `VOLUME_SUFFIXES`.
+    """Return the suffix of a NIfTI or MGH file's path.
 
     Raises:
         InputError: it has another one.
     """
-    for suffix in sorted(VOLUME_SUFFIXES, key=len, reverse=True):
+    for suffix in sorted(_OWN, key=len, reverse=True):
         if path.lower().endswith(suffix):
             return suffix
     raise InputError(
         f"{path} is no volume that can be read",
-        "a local file ending in " + ", ".join(VOLUME_SUFFIXES),
-        "convert it to NIfTI first (dcm2niix for DICOM)",
+        "a local file ending in " + ", ".join(VOLUME_SUFFIXES) + ", or a folder or zip of DICOM series",
+        "convert it to NIfTI first",
     )
 
 
@@ -110,26 +128,30 @@ def read_volume_header(path: str) -> VolumeHeader:
             "a whole NIfTI or MGH file",
             "copy or download it again",
         ) from error
-    file_shape, channels = _require_volume(path, shape)
+    file_shape, channels = split_shape(path, shape)
     header = VolumeHeader(
         path=path,
         file_shape=file_shape,
         channels=channels,
-        dtype=_require_numbers(path, array.dtype),
+        dtype=require_numbers(path, array.dtype),
         slope=float(array.slope),
         inter=float(array.inter),
         offset_bytes=int(array.offset),
         affine=tuple(float(value) for value in matrix[:3].ravel()),
-        compressed=suffix in (".nii.gz", ".mgz"),
+        packing="gzip" if suffix in (".nii.gz", ".mgz") else "none",
         notices=notices,
     )
     if not header.compressed:
-        _require_whole(header)
+        require_whole(header)
     return header
 
 
-def _require_volume(path: str, shape: tuple[int, ...]) -> tuple[Triple, int]:
-    """Split a shape into three axes and channels; (x, y, z, 1, c) is how NIfTI stores vectors."""
+def split_shape(path: str, shape: tuple[int, ...]) -> tuple[Triple, int]:
+    """Split a shape into three axes and channels; (x, y, z, 1, c) is how NIfTI stores vectors.
+
+    Raises:
+        InputError: it is no volume's.
+    """
     if len(shape) < 3:
         raise InputError(
             f"{path} has {len(shape)} axes, shape {shape}",
@@ -148,7 +170,12 @@ def _require_volume(path: str, shape: tuple[int, ...]) -> tuple[Triple, int]:
     return cast("Triple", lead), prod(rest)
 
 
-def _require_numbers(path: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+def require_numbers(path: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a type of voxels if it can be read.
+
+    Raises:
+        InputError: it is none of numbers.
+    """
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         what = {"c": "complex numbers", "V": "colours (RGB)"}.get(dtype.kind, str(dtype))
         raise InputError(
@@ -159,11 +186,12 @@ def _require_numbers(path: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype
 
 
-def _require_whole(header: VolumeHeader) -> None:
-    found, needed = Path(header.path).stat().st_size, header.offset_bytes + header.data_bytes
+def require_whole(header: VolumeHeader) -> None:
+    """Raise InputError where the file is shorter than its voxels, which are not packed."""
+    found, needed = Path(header.data_path).stat().st_size, header.offset_bytes + header.data_bytes
     if found < needed:
         raise InputError(
-            f"{header.path} is cut short: {found} bytes",
+            f"{header.data_path} is cut short: {found} bytes",
             f"{needed} bytes, as its header says",
             "copy or download it again",
         )
@@ -174,7 +202,7 @@ def _place(
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """Return the (4, 4) affine in millimetres and the notices about it."""
     matrix = np.asarray(best, dtype=np.float64)
-    _require_invertible(path, matrix)
+    require_invertible(path, matrix)
     notices: list[str] = []
     if isinstance(header, MGHHeader):
         if not int(header["goodRASFlag"]):
@@ -202,7 +230,7 @@ def _nifti_notices(header: Any, matrix: NDArray[np.float64], shape: tuple[int, .
         qform = np.asarray(header.get_qform(), dtype=np.float64)
     except ValueError:
         return [f"{path}: the qform (code {qcode}) is no rotation; the sform (code {scode}) is used"]
-    apart, voxel = _furthest(qform, matrix, shape[:3]), float(np.linalg.norm(matrix[:3, :3], axis=0).min())
+    apart, voxel = furthest(qform, matrix, shape[:3]), float(np.linalg.norm(matrix[:3, :3], axis=0).min())
     if apart <= AGREE * voxel:
         return []
     return [
@@ -211,13 +239,14 @@ def _nifti_notices(header: Any, matrix: NDArray[np.float64], shape: tuple[int, .
     ]
 
 
-def _furthest(one: NDArray[np.float64], two: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+def furthest(one: NDArray[np.float64], two: NDArray[np.float64], shape: tuple[int, ...]) -> float:
     """Return how far two affines put the worst corner of a volume apart."""
     corners = np.array([(*corner, 1.0) for corner in product(*((0.0, n - 1.0) for n in shape))])
     return float(np.linalg.norm((corners @ (one - two).T)[:, :3], axis=1).max())
 
 
-def _require_invertible(path: str, matrix: NDArray[np.float64]) -> None:
+def require_invertible(path: str, matrix: NDArray[np.float64]) -> None:
+    """Raise InputError where an affine (4, 4) puts different voxels in one place."""
     sides = np.linalg.norm(matrix[:3, :3], axis=0)
     whole = bool(np.isfinite(matrix).all()) and bool((sides > 0).all())
     if not whole or abs(float(np.linalg.det(matrix[:3, :3] / sides))) < 1e-4:

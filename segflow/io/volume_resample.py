@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -18,6 +17,7 @@ from scipy.ndimage import map_coordinates
 from segflow.grid import Grid
 from segflow.io.scratch import scratch_file
 from segflow.io.volume_file import StoredVolume
+from segflow.io.volume_formats import stamp_of_volume
 from segflow.io.volume_header import VolumeHeader
 from tiling.box import Box
 
@@ -41,8 +41,7 @@ def resampled(part: StoredVolume, grid: Grid, orientation: str, scratch: str | N
     )
 
     def opener(header: VolumeHeader, folder: str | None) -> BinaryIO:
-        facts = Path(header.path).stat()
-        key = f"{Path(header.path).absolute()}|{facts.st_size}|{facts.st_mtime_ns}|{orientation}|{grid}"
+        key = f"{stamp_of_volume(header.path)}|{orientation}|{grid}"
 
         def write(target: BinaryIO) -> None:
             for slab in _slabs(part, grid):

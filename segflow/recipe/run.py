@@ -17,7 +17,9 @@ AUTO = "auto"
 class Inputs(Part):
     """What is segmented."""
 
-    path: str | tuple[str, ...] = Field(description="A path, glob, list, folder, VRT or URL; may hold {case}.")
+    path: str | tuple[str, ...] = Field(
+        description="A path, glob, list, folder, VRT, URL, or a folder or zip of DICOM; may hold {case}."
+    )
     bands: tuple[int, ...] | None = Field(None, description="Rasters: bands to read, 1-based, in the model's order.")
     nodata: float | None = Field(None, description="Rasters: value that means no data; overrides the file's own.")
     collar: bool = Field(False, description="Rasters: nodata only where connected to the border.")
@@ -25,7 +27,20 @@ class Inputs(Part):
     channels: dict[str, str] | None = Field(
         None, description="Volumes: channels kept in several files: channel name to a pattern with {case}."
     )
+    series: dict[str, str] | None = Field(
+        None,
+        description="DICOM: which series, by tags: keyword to a pattern with * and ?, such as "
+        '{SeriesDescription: "*T1*", Modality: MR}. One of each study must match.',
+    )
     resample_to: str | None = Field(None, description="Volumes: the channel whose grid the other channels are put on.")
+
+    @field_validator("series", mode="before")
+    @classmethod
+    def _as_text(cls, series: Any) -> Any:
+        """Take numbers too: SeriesNumber: 5."""
+        if not isinstance(series, dict):
+            return series
+        return {key: str(value) if isinstance(value, int | float) else value for key, value in series.items()}
 
     @field_validator("bands")
     @classmethod

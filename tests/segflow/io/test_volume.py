@@ -208,9 +208,9 @@ def test_vectors_as_nifti_stores_them_are_channels(tmp_path: Path) -> None:
 def test_a_missing_file_and_a_foreign_suffix_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no file"):
         open_volume(VolumeSpec(str(tmp_path / "no.nii.gz")))
-    (tmp_path / "a.dcm").write_bytes(b"x")
+    (tmp_path / "a.txt").write_bytes(b"x")
     with pytest.raises(InputError, match="no volume that can be read"):
-        open_volume(VolumeSpec(str(tmp_path / "a.dcm")))
+        open_volume(VolumeSpec(str(tmp_path / "a.txt")))
     (tmp_path / "a.nii").write_bytes(b"plainly not a header" * 40)
     with pytest.raises(InputError, match=r"a\.nii is broken"):
         open_volume(VolumeSpec(str(tmp_path / "a.nii")))
