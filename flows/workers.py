@@ -13,7 +13,7 @@ from pipelines.plan import ScenePlan
 from pipelines.predict import BlockJob, Executor, Workshop
 from pipelines.prepare import Selection
 from pipelines.runner import Outcome, Stages, run
-from segflow.recipe import Recipe
+from segflow.recipe import Compute, Recipe
 
 
 def with_workers(
@@ -28,10 +28,7 @@ def with_workers(
     compute = recipe.compute
     if compute.workers == 1 and not compute.remote:
         return run(recipe, selection, force=force, listener=listener, stages=stages)
-    if isinstance(compute.cluster, dict):
-        from flows.cluster import cluster_class
-
-        cluster_class(compute.cluster)  # refused before anything is planned
+    require_cluster(compute)
     with ExitStack() as stack:
         return run(
             recipe,
@@ -41,6 +38,18 @@ def with_workers(
             executor=lambda engine: _Later(recipe, engine, stack),
             stages=stages,
         )
+
+
+def require_cluster(compute: Compute) -> None:
+    """Refuse a cluster's class that does not exist, before anything is planned.
+
+    Raises:
+        ClusterError: it does not, or is no cluster.
+    """
+    if isinstance(compute.cluster, dict):
+        from flows.cluster import cluster_class
+
+        cluster_class(compute.cluster)
 
 
 class _Later:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -11,6 +12,7 @@ from pipelines.engine import Engine
 from pipelines.layout import layout_of
 from pipelines.plan import ReferencePlan, ScenePlan
 from pipelines.remedies import laid
+from pipelines.resumed import gone_on_with
 from pipelines.tolerance import change_on
 from segflow.auto import AutoTiling
 from segflow.errors import PlanError, RecipeError
@@ -76,12 +78,25 @@ def find_scenes(recipe: Recipe, card: Card, limit: int | None = None) -> list[Na
 
 
 def plan_scene(
-    recipe: Recipe, item: NamedScene, engine: Engine, selection: Selection, scratch: Path | None = None
+    recipe: Recipe,
+    item: NamedScene,
+    engine: Engine,
+    selection: Selection,
+    scratch: Path | None = None,
+    begun: Sequence[ScenePlan] = (),
 ) -> ScenePlan:
     """Settle everything about one scene.
 
     Reads headers, and the whole scene only where it must: to know its content again later, and for a model that
     standardises with the scene's own statistics.
+
+    Args:
+        recipe: what runs on what.
+        item: the scene.
+        engine: the network.
+        selection: a part of the scene, for a look.
+        scratch: where inputs are unpacked.
+        begun: plans of the scene that were cut off with something done.
 
     Raises:
         InputError, RecipeError, PlanError: it cannot be run as asked for.
@@ -118,7 +133,7 @@ def plan_scene(
         _require_expressible(task, card, recipe)
         identity = (seen or source).identity()
         auto, told = _tolerated(source, task, engine, identity)
-        return ScenePlan(
+        plan = ScenePlan(
             scene=item.name,
             inputs=item.scene.paths,
             spec=spec,
@@ -141,6 +156,12 @@ def plan_scene(
             postprocess=_postprocess(recipe, card),
             recipe=asked,
             stamps=(*stamps, *(() if reference is None else reference.stamps)),
+        )
+        if recipe.tiling.block != "auto":
+            return plan
+        allowed = allowance(recipe.compute.memory, network.base_bytes)
+        return gone_on_with(
+            plan, begun, lambda layout: demand_of(layout, source, network, recipe), recipe.compute.workers_here, allowed
         )
     finally:
         source.close()

@@ -34,6 +34,7 @@ from segflow.io.atomic import remove_parts
 from segflow.io.exports import Exporter
 from segflow.io.lock import locked
 from segflow.io.staging import DamagedStagingError
+from segflow.io.store import require_known
 from segflow.models.model import Model
 from segflow.recipe import Recipe, read_recipe
 from segflow.report import ExportFacts, RunReport, SceneReport, SceneState, run_report, write_run_report
@@ -106,12 +107,10 @@ def run(
     """
     began = perf_counter()
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
-    model = model_of(recipe)
-    scenes = find_scenes(recipe, model.card, selection.limit)
+    model, scenes = opened(recipe, selection)
     folder = recipe.folder
-    require_nothing_overwritten(recipe, scenes, model, exporters_of(recipe))
     with _workplace(recipe) as shared:
-        recorded = _recorded(recipe, scenes, model)
+        recorded = recorded_of(recipe, scenes, model)
         recalled = None if force else recall(recipe, model, recorded)
         known: dict[str, SceneState] = {}
         if recalled is not None:
@@ -121,7 +120,7 @@ def run(
                 for state in known.values():
                     listener(SceneEnded(state))
                 return _ended(recipe, folder, list(known.values()), stages)
-        with closing(settle(recipe, recorded, folder / HIDDEN / "int8")) as engine:
+        with closing(settle(recipe, recorded, calibrated_in(folder))) as engine:
             keep(engine, recipe, recorded)
             if recalled is not None and not same(engine, recalled):
                 known = {}
@@ -131,10 +130,29 @@ def run(
             return _ended(recipe, folder, states, stages)
 
 
-def _recorded(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Recorded | None:
+def opened(recipe: Recipe, selection: Selection) -> tuple[Model, list[NamedScene]]:
+    """Return a recipe's model and scenes, once it is known that it can be meant: by `run`, and by who only plans.
+
+    Raises:
+        SegflowError: there is no such model or scene, what would be written is read, or staging can't be used.
+    """
+    model = model_of(recipe)
+    scenes = find_scenes(recipe, model.card, selection.limit)
+    require_nothing_overwritten(recipe, scenes, model, exporters_of(recipe))
+    if recipe.compute.staging is not None:
+        require_known(recipe.compute.staging)
+    return model, scenes
+
+
+def recorded_of(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Recorded | None:
     """Return the way in which what is in the output folder was made."""
     names = [item.name for item in scenes]
     return recorded_in(recipe.folder, recipe.folder / HIDDEN / SCENES, names, model.sha256)
+
+
+def calibrated_in(folder: Path) -> Path:
+    """Return the part of an output folder in which a network lies that was calibrated for an unfinished run."""
+    return folder / HIDDEN / "int8"
 
 
 def _ended(recipe: Recipe, folder: Path, states: list[SceneState], stages: Stages) -> Outcome:
@@ -233,7 +251,7 @@ class _Run:
 
     def _finished(self, item: NamedScene, bench: Bench) -> tuple[ScenePlan, SceneReport | None]:
         """Plan a scene; also return its report where its label map is finished as planned."""
-        plan = self.stages.plan(self.recipe, item, self.engine, self.selection, bench.scratch)
+        plan = self.stages.plan(self.recipe, item, self.engine, self.selection, bench.scratch, bench.begun())
         before = published(plan.scene, self.folder)
         if self.force or before is None or not finished(plan, self.folder, before):
             return plan, None

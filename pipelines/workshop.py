@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
 from pipelines.journal import has_chunks
-from pipelines.plan import ScenePlan
+from pipelines.plan import ScenePlan, read_plan
 from segflow.io.atomic import write_text
 from segflow.io.store import Place, is_url, place_of
 from segflow.recipe import Recipe
@@ -88,6 +89,15 @@ class Bench:
     def workshop(self, plan: ScenePlan) -> Workshop:
         """Return the place of a plan."""
         return Workshop(self.folder / plan.staging_key[:16], self.shared)
+
+    def begun(self) -> tuple[ScenePlan, ...]:
+        """Return the plans that were cut off with something done; those of another version are left out."""
+        found = []
+        for path in sorted(self.folder.glob("*/journal.sqlite")):
+            with suppress(OSError, ValueError, TypeError, KeyError):
+                if has_chunks(path):
+                    found.append(read_plan(path.with_name("plan.json")))
+        return tuple(found)
 
     def clear(self, workshop: Workshop, preview: bool) -> None:
         """Remove what a finished plan leaves; after a look, what an interrupted run of the whole has done stays."""

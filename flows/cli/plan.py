@@ -8,43 +8,67 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+from flows.cli.codes import DONE, REFUSED, SOME_FAILED
+from flows.cli.plan_text import plan_text
 from flows.cli.recipe import recipe_of
-from flows.progress import remaining
+from flows.workers import require_cluster
+from pipelines.engine import Engine
 from pipelines.exporting import exporters_of, published_of, refusals
 from pipelines.plan import ScenePlan
-from pipelines.prepare import Selection, find_scenes, plan_scene
+from pipelines.prepare import NamedScene, Selection, plan_scene
 from pipelines.room import require_room
-from pipelines.runner import HIDDEN
+from pipelines.runner import HIDDEN, calibrated_in, opened, recorded_of
 from pipelines.settle import settle
-from pipelines.workshop import SCENES
+from pipelines.workshop import SCENES, Bench
 from segflow.backends.room import used_bytes
-from segflow.memory import allowance, shown
+from segflow.errors import SegflowError
+from segflow.memory import allowance
 from segflow.recipe import Recipe
 
 
 def main(options: argparse.Namespace) -> int:
     """Show what a run would do; what would not fit is refused with the settings that would."""
     recipe = recipe_of(options)
-    engine = settle(recipe)
+    selection = Selection(options.window, options.bbox, options.limit)
+    require_cluster(recipe.compute)
+    model, scenes = opened(recipe, selection)
+    kept = calibrated_in(recipe.folder)
+    engine = settle(recipe, recorded_of(recipe, scenes, model), kept if kept.is_dir() else None)
+    rows: list[dict[str, Any]] = []
+    refused: list[tuple[str, SegflowError]] = []
     try:
-        selection = Selection(options.window, options.bbox, options.limit)
-        scenes = find_scenes(recipe, engine.model.card, selection.limit)
-        allowed = allowance(recipe.compute.memory, engine.base_bytes)
-        on_device = used_bytes(engine.settings.device)
-        rows = []
         for item in scenes:
-            plan = plan_scene(recipe, item, engine, selection)
-            notices = require_room(recipe, plan.disk, recipe.folder / HIDDEN / SCENES / item.name)
-            refused = refusals(exporters_of(recipe), published_of(plan, recipe.folder))
-            row = _row(plan, recipe, engine.seconds_a_patch, (*notices, *refused))
-            rows.append({**row, "memory_allowed_bytes": allowed, "device_memory_bytes": on_device})
+            try:
+                rows.append(_planned(recipe, item, engine, selection))
+            except SegflowError as error:
+                refused.append((item.name, error))
     finally:
         engine.close()
+    if len(scenes) == len(refused) == 1:
+        raise refused[0][1]
     if options.json:
-        sys.stdout.write(json.dumps(rows, indent=2) + "\n")
+        said = [*rows, *({"scene": name, "refused": str(reason)} for name, reason in refused)]
+        sys.stdout.write(json.dumps(said, indent=2) + "\n")
     else:
-        sys.stdout.write("\n\n".join(map(_text, rows)) + "\n" + _sum(rows))
-    return 0
+        sys.stdout.write(plan_text(rows, recipe))
+    for name, reason in refused:
+        sys.stderr.write(f"segflow: {name}: {reason}\n")
+    return (SOME_FAILED if rows else REFUSED) if refused else DONE
+
+
+def _planned(recipe: Recipe, item: NamedScene, engine: Engine, selection: Selection) -> dict[str, Any]:
+    """Plan a scene as a run would, going on with what was cut off.
+
+    Raises:
+        SegflowError: a run would refuse it.
+    """
+    bench = Bench(recipe.folder / HIDDEN / SCENES / item.name)
+    plan = plan_scene(recipe, item, engine, selection, None, bench.begun())
+    notices = require_room(recipe, plan.disk, bench.folder)
+    told = refusals(exporters_of(recipe), published_of(plan, recipe.folder))
+    row = _row(plan, recipe, engine.seconds_a_patch, (*notices, *told))
+    allowed = allowance(recipe.compute.memory, engine.base_bytes)
+    return {**row, "memory_allowed_bytes": allowed, "device_memory_bytes": used_bytes(engine.settings.device)}
 
 
 def _row(plan: ScenePlan, recipe: Recipe, seconds_a_patch: float, notices: tuple[str, ...]) -> dict[str, Any]:
@@ -81,7 +105,7 @@ def _row(plan: ScenePlan, recipe: Recipe, seconds_a_patch: float, notices: tuple
             "output_bytes": usual.output_bytes,
             "output_most_bytes": plan.disk.output_bytes,
         },
-        "seconds": round(layout.forwards * seconds_a_patch, 1),
+        "seconds": round(layout.forwards * seconds_a_patch / min(plan.workers, len(layout)), 1),
         "fingerprint": plan.fingerprint,
         "notices": [*plan.notices, *notices],
     }
@@ -89,45 +113,3 @@ def _row(plan: ScenePlan, recipe: Recipe, seconds_a_patch: float, notices: tuple
 
 def _worker_bytes(plan: ScenePlan, recipe: Recipe) -> int:
     return plan.demand.total_bytes if recipe.compute.workers_here == 1 else plan.demand.sweep_bytes
-
-
-def _text(row: dict[str, Any]) -> str:
-    def named(key: str) -> str:
-        return ", ".join(f"{axis} {n}" for axis, n in row[key].items())
-
-    model = "" if row["model_shape"] == row["shape"] else f" (the model sees {named('model_shape')})"
-    disk = row["disk"]
-    each = f", {shown(row['memory']['worker_bytes'])} a worker" if row["workers"] > 1 else ""
-    workers = "worker" if row["workers"] == 1 else "workers"
-    device = f"; {shown(row['device_memory_bytes'])} of the device" if row["device_memory_bytes"] else ""
-    lines = [
-        f"{row['scene']}",
-        f"  scene      {named('shape')}{model}",
-        f"  patches    {named('patch')}; step {named('step')}",
-        f"  forwards   {row['forwards']:,} at most, {row['forwards_minimum']:,} if none were repeated; "
-        f"{row['overhead']:g} x the scene's cells",
-        f"  blocks     {row['blocks']:,} of {named('block')}, swept along {row['sweep']}, {row['workers']:,} {workers}",
-        f"  network    {row['backend']} on {row['device']}, {row['precision']}, {row['batch']} in flight{device}",
-        f"  memory     {shown(row['memory_bytes'])}{each}; {shown(row['memory_allowed_bytes'])} allowed",
-        f"  disk       {shown(disk['temporary_bytes'])} for a while, at most {shown(disk['temporary_most_bytes'])}",
-        f"  output     {shown(disk['output_bytes'])}, at most {shown(disk['output_most_bytes'])}",
-        f"  time       {_time(row['seconds'])} of forward passes, by a probe here",
-    ]
-    return "\n".join(lines + [f"  notice     {text}" for text in row["notices"]])
-
-
-def _time(seconds: float) -> str:
-    """Return an estimate, as rough as it is."""
-    if seconds < 0.1:
-        return "less than 0.1 s"
-    return f"about {seconds:.1f} s" if seconds < 10 else f"about {remaining(seconds)}"
-
-
-def _sum(rows: list[dict[str, Any]]) -> str:
-    """Sum up several scenes, which are run one after the other."""
-    if len(rows) < 2:
-        return ""
-    forwards, seconds = (sum(row[key] for row in rows) for key in ("forwards", "seconds"))
-    output = sum(row["disk"]["output_bytes"] for row in rows)
-    time = f"{_time(seconds)} by a probe here"
-    return f"\n{len(rows)} scenes: {forwards:,} forwards, {shown(output)} of output, {time}\n"

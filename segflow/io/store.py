@@ -68,6 +68,16 @@ def is_url(where: str) -> bool:
     return "://" in where
 
 
+def require_known(where: str) -> None:
+    """Refuse the URL of an object store that cannot be used here, whatever it holds.
+
+    Raises:
+        OutputError: fsspec does not know its scheme, or the scheme's package is not installed.
+    """
+    if is_url(where):
+        Bucket(where).require_known()
+
+
 class Folder:
     """A place in a file system."""
 
@@ -179,19 +189,35 @@ class Bucket:
             system, root = self._system()
             system.rm(root, recursive=True)
 
+    def require_known(self) -> None:
+        """Refuse a scheme that cannot be used here; nothing is connected to.
+
+        Raises:
+            OutputError: fsspec does not know it, or its package is not installed.
+        """
+        from fsspec import get_filesystem_class
+
+        with self._usable():
+            get_filesystem_class(self._url.partition("://")[0])
+
     def _system(self) -> tuple[Any, str]:
         """Return fsspec's file system, which it keeps for all places of one store, and the path in it."""
         from fsspec.core import url_to_fs
 
-        try:
+        with self._usable():
             system, root = url_to_fs(self._url, use_listings_cache=False)
+        return system, str(root)
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
         except (ImportError, ValueError) as error:
             raise OutputError(
                 f"{self._url} cannot be used: {error}",
                 "a folder, or a URL that fsspec knows and whose package is installed",
-                'pip install "segflow[s3]" for s3://, gcsfs for gs://, adlfs for az://',
+                'pip install "segflow[s3]" for s3://, gcsfs for gs://, adlfs for az://; or correct compute.staging',
             ) from error
-        return system, str(root)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
