@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from segflow.grid import Grid, Kind
 from segflow.metrics import Counts, Scores
+from segflow.metrics.results import Bootstrap, Cases, Details
 from segflow.models.card import LabelClass
 
 State = Literal["done", "unchanged", "failed", "refused"]
@@ -172,6 +173,9 @@ class SceneReport(_Part):
     overall: OverallReport | None = Field(None, description="Null without a reference.")
     confusion_matrix: ConfusionReport | None = Field(None, description="Null without a reference.")
     excluded: int = Field(description="Cells that left the matrix: no valid input, or nothing to compare with.")
+    details: Details | None = Field(
+        None, description="Distances, boundaries, objects, calibration, seams, regions; null without a reference."
+    )
     run: RunFacts | None = None
     model: ModelFacts | None = None
     inputs: tuple[str, ...] = Field((), description="What was read, as named in the recipe.")
@@ -225,6 +229,8 @@ class PooledReport(_Part):
     overall: OverallReport | None
     confusion_matrix: ConfusionReport | None
     excluded: int
+    bootstrap: Bootstrap | None = Field(None, description="Intervals of the scores; null without a reference.")
+    cases: Cases | None = Field(None, description="Means over scenes; null where none has details.")
 
 
 class RunReport(_Part):
