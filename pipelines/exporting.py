@@ -12,6 +12,7 @@ from pipelines.outputs import file_facts, layer_files
 from pipelines.plan import ScenePlan
 from segflow.errors import SegflowError
 from segflow.io.exports import Exporter, Published
+from segflow.io.exports.bids import Bids, datasets_of
 from segflow.io.exports.dicom_seg import DicomSeg
 from segflow.io.exports.itksnap import ItkSnap
 from segflow.io.exports.qml import Qml
@@ -31,6 +32,8 @@ def _asked(recipe: Recipe) -> Iterator[Exporter]:
     outputs = recipe.outputs
     if outputs.qml:
         yield Qml()
+    if outputs.bids:
+        yield _bids(recipe)
     if outputs.seg_nrrd:
         yield SegNrrd()
     if outputs.itksnap:
@@ -39,6 +42,20 @@ def _asked(recipe: Recipe) -> Iterator[Exporter]:
         wanted = outputs.dicom_seg
         codes = None if wanted.codes is None else recipe.resolve(wanted.codes)
         yield DicomSeg(wanted.type, codes, wanted.sr)
+
+
+def _bids(recipe: Recipe) -> Bids:
+    inputs = recipe.inputs
+    patterns = [inputs.path] if isinstance(inputs.path, str) else [*inputs.path]
+    patterns += (inputs.channels or {}).values()
+    weights = "" if recipe.model is None else recipe.model.weights
+    first = weights if isinstance(weights, str) else weights[0]
+    return Bids(
+        title=recipe.name,
+        segmentation=Path(first.rpartition(":")[2]).stem,
+        sources=datasets_of([recipe.resolve(pattern) for pattern in patterns]),
+        probabilities=recipe.outputs.probabilities,
+    )
 
 
 def published_of(plan: ScenePlan, folder: Path) -> Published:

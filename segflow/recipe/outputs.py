@@ -39,6 +39,7 @@ class Outputs(Part):
     )
     nodata: int = Field(255, ge=0, le=255, description="Rasters: value of cells without valid input.")
     qml: bool = Field(False, description="Rasters: also a QGIS style beside the label map, which QGIS loads by itself.")
+    bids: bool = Field(False, description="Volumes: make the output folder a BIDS derivatives dataset as well.")
     seg_nrrd: bool = Field(False, description="Volumes: also <scene>.seg.nrrd and <scene>.ctbl for 3D Slicer.")
     itksnap: bool = Field(False, description="Volumes: also <scene>_itksnap.txt, names and colours for ITK-SNAP.")
     dicom_seg: Annotated[DicomSeg | None, BeforeValidator(_switched)] = Field(

@@ -26,7 +26,7 @@ _ONLY: dict[Kind, tuple[str, ...]] = {
     ),
     "volume": (
         *("inputs.channels", "inputs.resample_to", "model.spacing"),
-        *("outputs.seg_nrrd", "outputs.itksnap", "outputs.dicom_seg"),
+        *("outputs.bids", "outputs.seg_nrrd", "outputs.itksnap", "outputs.dicom_seg"),
     ),
 }
 
