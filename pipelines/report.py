@@ -8,6 +8,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
+from pipelines.geometry import geometry_of
 from pipelines.journal import Totals
 from pipelines.outputs import file_facts, layer_files
 from pipelines.plan import ScenePlan
@@ -84,6 +85,7 @@ def report(
         references=() if plan.reference is None else (plan.reference.path,),
         outputs=[file_facts(path, folder) for path in files.values()],
         exports=exports,
+        geometry=geometry_of(plan, files["labels"]),
         notices=plan.notices,
         seen=to_facts(seen_of(plan)),
     )

@@ -1,5 +1,6 @@
 """Scores to JSON, CSV, Markdown, HTML and plain text. Nothing here reads a scene or runs a network."""
 
+from segflow.report.geometry import FileGeometry, GeometryReport
 from segflow.report.pictures import Pictures, Place
 from segflow.report.pooling import run_report
 from segflow.report.preview import LONGEST_PX, Bounds, Preview, bounds_of, stretch, thinning
@@ -30,6 +31,8 @@ __all__ = [
     "ClassReport",
     "ExportFacts",
     "FileFacts",
+    "FileGeometry",
+    "GeometryReport",
     "GridReport",
     "ModelFacts",
     "Pictures",

@@ -9,6 +9,7 @@ from importlib.resources import files
 from math import prod
 
 from segflow.report import evidence, facts, sections
+from segflow.report.geometry import geometry_section
 from segflow.report.images import figures
 from segflow.report.pictures import Pictures
 from segflow.report.scenes import scene_table
@@ -43,6 +44,7 @@ def scene_page(report: SceneReport, pictures: Pictures = Pictures()) -> str:  # 
         evidence.confidence_section(pictures.confidence, report.classes),
         facts.run_section(report),
         facts.place_section(report),
+        geometry_section(report.geometry),
         evidence.exports_section(report.exports),
         evidence.recipe_section(report),
     ]

@@ -12,6 +12,7 @@ from segflow.grid import Grid, Kind
 from segflow.metrics import Counts, Scores
 from segflow.metrics.results import Bootstrap, Cases, Details
 from segflow.models.card import LabelClass
+from segflow.report.geometry import GeometryReport
 
 State = Literal["done", "unchanged", "failed", "refused"]
 
@@ -182,6 +183,7 @@ class SceneReport(_Part):
     references: tuple[str, ...] = Field((), description="What it was compared with.")
     outputs: tuple[FileFacts, ...] = Field((), description="What was written.")
     exports: tuple[ExportFacts, ...] = Field((), description="What was made of the label map in other formats.")
+    geometry: GeometryReport | None = Field(None, description="Whether input, output and reference lie on one grid.")
     notices: tuple[str, ...] = Field((), description="What a reader must know before trusting the result.")
     seen: dict[str, Any] | None = Field(
         None, description="How input and reference are opened when pages are made anew."
