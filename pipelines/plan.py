@@ -82,6 +82,7 @@ class ScenePlan:
         notices: what a reader of the result must know.
         stamps: of the scene's files and its reference's, taken before their content was looked at.
         why: the network is run so, in words for the report.
+        sheet: the cells of `grid` that are this scene, where that is one sheet of a mosaic.
         auto: what patch and overlap came to, where the recipe left them open.
         postprocess: how labels are changed once all are there.
         recipe: what was asked for, as YAML without passwords, for the report.
@@ -107,6 +108,7 @@ class ScenePlan:
     stamps: tuple[Stamp, ...] = ()
     why: str = ""
     auto: AutoTiling | None = None
+    sheet: Box | None = None
     postprocess: Postprocess | None = None
     recipe: str = ""
 
@@ -114,6 +116,11 @@ class ScenePlan:
     def card(self) -> Card:
         """What the model eats and means."""
         return self.model.card
+
+    @property
+    def whole(self) -> Box:
+        """The cells of the grid that are the scene."""
+        return self.sheet or Box.whole(self.grid.shape)
 
     @property
     def region(self) -> Box:

@@ -13,6 +13,7 @@ from pipelines.layout import layout_of
 from pipelines.plan import ReferencePlan, ScenePlan
 from pipelines.remedies import laid
 from pipelines.resumed import gone_on_with
+from pipelines.sheets import Sheet, identity_of, sheet_of, stamps_in
 from pipelines.tolerance import change_on
 from segflow.auto import AutoTiling
 from segflow.errors import PlanError, RecipeError
@@ -52,10 +53,11 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class NamedScene:
-    """A scene and the name of its outputs."""
+    """A scene and the name of its outputs, and the files of the mosaic that it is a sheet of, if any."""
 
     scene: Scene
     name: str
+    sheets: tuple[str, ...] = ()
 
 
 def find_scenes(recipe: Recipe, card: Card, limit: int | None = None) -> list[NamedScene]:
@@ -74,7 +76,8 @@ def find_scenes(recipe: Recipe, card: Card, limit: int | None = None) -> list[Na
                 f"at most {_LONGEST_NAME}, so that files can be named after it",
                 "set outputs.name, or rename the input",
             )
-    return [NamedScene(scene, name) for scene, name in zip(scenes, names, strict=True)][:limit]
+    sheets = tuple(path for scene in scenes for path in scene.paths) if recipe.inputs.mosaic else ()
+    return [NamedScene(scene, name, sheets) for scene, name in zip(scenes, names, strict=True)][:limit]
 
 
 def plan_scene(
@@ -105,11 +108,14 @@ def plan_scene(
     if engine.auto is not None:
         recipe = recipe.model_copy(update={"tiling": engine.auto.applied(recipe.tiling)})
     spec = spec_of(recipe, item.scene, card, None if scratch is None else str(scratch))
+    sheet = sheet_of(item.scene.paths[0], item.sheets)
+    spec = spec if sheet is None else sheet.spread(spec)
     source = open_source(spec)
     try:
         stamps = stamps_of(files_of(spec))
         require_channels(source, card, recipe)
-        region = _region(recipe, source, selection)
+        whole = Box.whole(source.grid.shape) if sheet is None else sheet.box
+        region = _region(recipe, source, selection, whole)
         seen = _prepared(recipe, source, engine)
         if seen is not None and isinstance(spec, VolumeSpec):
             spec = replace(spec, settled=seen.settled)
@@ -119,11 +125,17 @@ def plan_scene(
             return _layout(recipe, network, source, card, region, seen)
 
         layout = laid(recipe, network, engine.settings.patch, card.stride, lay)
-        reference, notices = _reference(recipe, item.scene, source, card, scratch)
+        reference, notices = _reference(recipe, item.scene, source, card, scratch, sheet)
+        if seen is not None:
+            standardise = AS_IT_IS
+        elif sheet is not None:
+            standardise = sheet.standardised(card.normalisation, spec, stamps)
+        else:
+            standardise = standardiser_of(card.normalisation, source.channels, source)
         task = Task(
             layout=layout,
             head=head_of(card),
-            standardise=standardiser_of(card.normalisation, source.channels, source) if seen is None else AS_IT_IS,
+            standardise=standardise,
             padding=card.padding,
             store=recipe.tiling.accumulator,
             confidence=recipe.outputs.confidence,
@@ -131,7 +143,10 @@ def plan_scene(
             probabilities=recipe.outputs.probabilities,
         )
         _require_expressible(task, card, recipe)
-        identity = (seen or source).identity()
+        if sheet is not None:
+            spec = sheet.narrowed(spec, layout)
+            stamps = stamps_in(spec, stamps)
+        identity = (seen or source).identity() if sheet is None else identity_of(spec)
         auto, told = _tolerated(source, task, engine, identity)
         plan = ScenePlan(
             scene=item.name,
@@ -149,10 +164,11 @@ def plan_scene(
             disk=disk_of(layout, source, engine, recipe, 0 if seen is None else 4 * prod(seen.settled.padded)),
             workers=recipe.compute.most_workers,
             reference=reference,
-            preview=region != Box.whole(source.grid.shape),
-            notices=(*source.notices, *notices, *_part_of(region, source), *engine.notices, *told),
+            preview=region != whole,
+            notices=(*source.notices, *notices, *_part_of(region, whole, source), *engine.notices, *told),
             why=engine.why,
             auto=auto,
+            sheet=None if sheet is None else sheet.box,
             postprocess=_postprocess(recipe, card),
             recipe=asked,
             stamps=(*stamps, *(() if reference is None else reference.stamps)),
@@ -198,27 +214,32 @@ def _tolerated(source: Source, task: Task, engine: Engine, identity: str) -> tup
     )
 
 
-def _part_of(region: Box, source: Source) -> tuple[str, ...]:
+def _part_of(region: Box, whole: Box, source: Source) -> tuple[str, ...]:
     """Return a notice where only a part of a raster is made."""
-    if region == Box.whole(source.grid.shape):
+    if region == whole:
         return ()
-    (top, left), (height, width) = region.start, region.shape
-    rows, columns = source.grid.shape
+    top, left = (a - b for a, b in zip(region.start, whole.start, strict=True))
+    (height, width), (rows, columns) = region.shape, whole.shape
     return (
         f"only a window of {source.name}: x {left}, y {top}, width {width}, height {height} of {columns} x {rows} "
         f"(the same of another file: gdal_translate -srcwin {left} {top} {width} {height})",
     )
 
 
-def _region(recipe: Recipe, source: Source, selection: Selection) -> Box:
-    whole = Box.whole(source.grid.shape)
+def _region(recipe: Recipe, source: Source, selection: Selection, whole: Box) -> Box:
     if selection.window is None and selection.bbox is None:
         return whole
     if selection.window is not None and selection.bbox is not None:
         raise RecipeError("both a window and a bbox", "one of them", "drop one")
     if recipe.kind != "raster":
         raise RecipeError("--window or --bbox for a volume", "a raster", "use --limit N for a look at volumes")
-    return window_of(source.grid, selection.window, selection.bbox)
+    return _within(whole, window_of(source.grid.crop(whole), selection.window, selection.bbox))
+
+
+def _within(whole: Box, part: Box) -> Box:
+    """Return where a part of a scene lies on the grid that the scene lies on."""
+    start = tuple(a + b for a, b in zip(whole.start, part.start, strict=True))
+    return Box(start, tuple(a + n for a, n in zip(start, part.shape, strict=True)))
 
 
 def _prepared(recipe: Recipe, source: Source, engine: Engine) -> PreparedVolume | None:
@@ -285,21 +306,24 @@ def _layout(
 
 
 def _reference(
-    recipe: Recipe, scene: Scene, source: Source, card: Card, scratch: Path | None
+    recipe: Recipe, scene: Scene, source: Source, card: Card, scratch: Path | None, sheet: Sheet | None
 ) -> tuple[ReferencePlan | None, tuple[str, ...]]:
     wanted = recipe.references
     spec = reference_spec_of(recipe, scene, card, source, None if scratch is None else str(scratch))
     if wanted is None or spec is None:
         return None, ()
+    path = str(spec.path)
+    spec = spec if sheet is None else sheet.placed(spec)
     reference, notice = open_reference(spec, source)
     try:
         stamps = stamps_of(files_of(spec))
-        region = None
+        whole = Box.whole(source.grid.shape) if sheet is None else sheet.box
+        region = None if sheet is None else whole
         if wanted.region is not None:
-            region = window_of(source.grid, wanted.region, None)
+            region = _within(whole, window_of(source.grid.crop(whole), wanted.region, None))
         ignore = tuple(sorted({*card.ignore, *wanted.ignore}))
         require_known_ids(reference, card.ids, ignore, wanted.map, region)
-        plan = ReferencePlan(str(spec.path), spec, reference.identity(), dict(wanted.map), ignore, region, stamps)
+        plan = ReferencePlan(path, spec, reference.identity(), dict(wanted.map), ignore, region, stamps)
         return plan, () if notice is None else (notice,)
     finally:
         reference.close()

@@ -289,7 +289,7 @@ class _Run:
             workshop.remove()
         for notice in require_room(self.recipe, plan.disk, bench.folder):
             _LOG.warning("%s: %s", plan.scene, notice)
-        if not self.force and plan.preview and before is not None and before.grid.shape == plan.grid.shape:
+        if not self.force and plan.preview and before is not None and before.grid.shape == plan.whole.shape:
             raise OutputError(
                 f"{self.folder} holds the whole of {plan.scene}",
                 "a preview beside it, not in its place",

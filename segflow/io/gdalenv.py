@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
+from xml.sax.saxutils import unescape
 
 import rasterio
 from rasterio.env import set_gdal_config
@@ -15,6 +16,8 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from segflow.io.names import stem_of
 
+VRT = "<VRTDataset segflow="
+"""How a path begins that is the text of a VRT; what it is named after comes next. See `segflow.io.mosaic`."""
 CACHE_BYTES = 64 << 20
 _LARGEST_CACHE_BYTES = 512 << 20
 _granted = 0
@@ -25,18 +28,22 @@ _QUIET = threading.RLock()
 
 def is_remote(path: str) -> bool:
     """Tell whether GDAL fetches this path over a network."""
+    if path.startswith(VRT):
+        return False
     if path.startswith("/vsi"):
         return any(part.removesuffix("_streaming") in _VSI_REMOTE for part in path.split("/"))
     return any(scheme in _SCHEMES for scheme in urlsplit(path).scheme.split("+"))
 
 
 def is_plain(path: str) -> bool:
-    """Tell whether this is a path of the file system, and not a URL, a /vsi path or a connection string."""
-    return "://" not in path and not path.startswith("/vsi")
+    """Tell whether this is a path of the file system, and not a URL, a /vsi path, a VRT's text or the like."""
+    return "://" not in path and not path.startswith(("/vsi", VRT))
 
 
 def shown(path: str) -> str:
-    """Return the path as it may be printed: without a query, which may hold a signature."""
+    """Return the path as it may be printed: without a query, which may hold a signature; of a VRT's text its name."""
+    if path.startswith(VRT):
+        return unescape(path.split('"', 2)[1], {"&quot;": '"'})
     return path if is_plain(path) else path.split("?", 1)[0]
 
 

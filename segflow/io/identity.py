@@ -24,7 +24,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from segflow.io.content import file_identity
-from segflow.io.gdalenv import environment, is_plain, is_remote, no_georeference_is_fine
+from segflow.io.gdalenv import VRT, environment, is_plain, is_remote, no_georeference_is_fine
 
 _BLOCKS = 64
 _BESIDE = (".aux.xml", ".ovr", ".msk.ovr")
@@ -63,7 +63,7 @@ def _files(dataset: Any, seen: set[str]) -> Iterable[Path]:
         if (local := _local(name)) is None:
             continue
         yield local
-        if name.lower().endswith(".vrt") and name != dataset.name:
+        if name != dataset.name and (name.lower().endswith(".vrt") or dataset.name.startswith(VRT)):
             with environment(name), no_georeference_is_fine(), rasterio.open(name) as inner:
                 yield from _files(inner, seen)
 

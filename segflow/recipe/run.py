@@ -23,6 +23,10 @@ class Inputs(Part):
     bands: tuple[int, ...] | None = Field(None, description="Rasters: bands to read, 1-based, in the model's order.")
     nodata: float | None = Field(None, description="Rasters: value that means no data; overrides the file's own.")
     collar: bool = Field(False, description="Rasters: nodata only where connected to the border.")
+    mosaic: bool = Field(
+        False,
+        description="Rasters: inputs are sheets side by side on one grid; each takes its context from its neighbours.",
+    )
     aoi: str | None = Field(None, description="Rasters: a vector file; only cells inside its polygons are segmented.")
     channels: dict[str, str] | None = Field(
         None, description="Volumes: channels kept in several files: channel name to a pattern with {case}."

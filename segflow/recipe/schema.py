@@ -21,7 +21,7 @@ from segflow.recipe.train import Train
 # What only one kind has; the other would ignore it.
 _ONLY: dict[Kind, tuple[str, ...]] = {
     "raster": (
-        *("inputs.bands", "inputs.nodata", "inputs.collar", "inputs.aoi"),
+        *("inputs.bands", "inputs.nodata", "inputs.collar", "inputs.aoi", "inputs.mosaic"),
         *("references.region", "references.mask", "model.gsd", "outputs.nodata", "outputs.qml"),
     ),
     "volume": (
