@@ -17,7 +17,7 @@ from pipelines.predict import OpenScene, count, open_scene
 from pipelines.workshop import Workshop
 from segflow.io.staging import Staging
 from segflow.metrics import Counts
-from segflow.postprocess import changes
+from segflow.postprocess import Change, changes
 from tiling import Box
 
 _SLAB_CELLS = 1 << 22
@@ -40,7 +40,7 @@ def postprocess(plan: ScenePlan, workshop: Workshop, totals: Totals) -> Totals:
         return totals
     began = perf_counter()
     counts = Counts.zero(plan.card.ids)
-    passes = tuple(changes(plan.postprocess))
+    passes = _passes(plan)
     with open_scene(plan) as scene:
         for number, change in enumerate(passes):
             read, store = labels_reader(plan, workshop, number), _store(plan, workshop, number)
@@ -60,14 +60,18 @@ def postprocess(plan: ScenePlan, workshop: Workshop, totals: Totals) -> Totals:
 
 def final_labels(plan: ScenePlan, workshop: Workshop) -> Callable[[Box], NDArray[Any]]:
     """Return a function that reads the labels that are published, in a box counted from the region's start."""
-    passes = 0 if plan.postprocess is None else len(tuple(changes(plan.postprocess)))
-    return labels_reader(plan, workshop, passes)
+    return labels_reader(plan, workshop, len(_passes(plan)))
 
 
 def labels_reader(plan: ScenePlan, workshop: Workshop, number: int) -> Callable[[Box], NDArray[Any]]:
     """Return a function that reads labels after so many changes, in a box counted from the region's start."""
     staging = Staging(workshop.staging if number == 0 else workshop.changed(number - 1), plan.region)
     return lambda box: staging.read("labels", _shifted(box, plan.region.start))
+
+
+def _passes(plan: ScenePlan) -> tuple[Change, ...]:
+    nodata = plan.task.nodata if plan.grid.kind == "raster" else None
+    return () if plan.postprocess is None else tuple(changes(plan.postprocess, nodata))
 
 
 def _store(plan: ScenePlan, workshop: Workshop, number: int) -> Staging:

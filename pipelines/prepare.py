@@ -190,7 +190,7 @@ def _postprocess(recipe: Recipe, card: Card) -> Postprocess | None:
         RecipeError: it has not.
     """
     wanted = recipe.postprocess
-    strange = () if wanted is None else sorted({*wanted.changed, wanted.background} - set(card.ids))
+    strange = () if wanted is None else sorted(wanted.named - set(card.ids))
     if strange:
         raise RecipeError(
             f"postprocess names the class {strange[0]}, which {card.name} has not",

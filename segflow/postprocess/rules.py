@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from segflow.io.vectors.sieve import sieve
 from segflow.postprocess.components import Components, Read, components
 from segflow.recipe.postprocess import Postprocess
 from tiling import Box
@@ -31,12 +32,40 @@ class Change(Protocol):
         """
 
 
-def changes(wanted: Postprocess) -> Iterator[Change]:
-    """Yield the changes in the order in which they are made: regions are removed, then holes are filled."""
+def changes(wanted: Postprocess, nodata: int | None = None) -> Iterator[Change]:
+    """Yield the changes in the order in which they are made: regions are sieved, removed, then holes are filled.
+
+    Args:
+        wanted: what is changed.
+        nodata: the label of a raster's cells without valid input, which stay what they are.
+    """
+    if wanted.sieve is not None:
+        yield partial(_sieve, wanted.sieve, 4 if wanted.connectivity == "faces" else 8, nodata)
     if wanted.min_size or wanted.keep_largest:
         yield partial(_remove, wanted)
     for filled in wanted.fill_holes:
         yield partial(_fill, wanted.background, filled)
+
+
+def _sieve(
+    size: int,
+    connectivity: int,
+    nodata: int | None,
+    read: Read,
+    shape: tuple[int, ...],
+    write: Write,
+    slab_cells: int = 1 << 22,
+) -> None:
+    """Give small regions of a raster to their largest neighbour."""
+    rows = max(1, slab_cells // shape[1])
+    strips = [(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
+
+    def labels(first: int, end: int) -> NDArray[Any]:
+        return read(Box((first, 0), (end, shape[1])))
+
+    found = sieve(labels, strips, size, connectivity, nodata)
+    for first, end in strips:
+        write(Box((first, 0), (end, shape[1])), found.rows(first, end))
 
 
 def _remove(wanted: Postprocess, read: Read, shape: tuple[int, ...], write: Write, slab_cells: int = 1 << 22) -> None:

@@ -12,6 +12,12 @@ from segflow.part import Part
 class Postprocess(Part):
     """Changes of the label map as a whole: the same for every cut of the scene into blocks."""
 
+    sieve: int | None = Field(
+        None,
+        ge=2,
+        description="Rasters: connected regions of fewer cells, of any class, become part of their largest "
+        "neighbour, as GDAL's sieve does; before all else.",
+    )
     min_size: dict[int, int] = Field(
         default_factory=dict, description="Class id to cells: smaller connected regions of it become background."
     )
@@ -30,8 +36,10 @@ class Postprocess(Part):
 
     @model_validator(mode="after")
     def _changes_something(self) -> Postprocess:
-        if not (self.min_size or self.keep_largest or self.fill_holes):
-            raise ValueError("postprocess changes nothing: give min_size, keep_largest or fill_holes, or remove it")
+        if not (self.sieve or self.changed):
+            raise ValueError(
+                "postprocess changes nothing: give sieve, min_size, keep_largest or fill_holes, or remove it"
+            )
         if self.background in self.changed:
             raise ValueError(f"{self.background} is the background: it is neither removed nor filled with itself")
         if any(size < 2 for size in self.min_size.values()):
@@ -40,5 +48,10 @@ class Postprocess(Part):
 
     @property
     def changed(self) -> frozenset[int]:
-        """The classes whose regions are changed."""
+        """The classes whose regions are changed in favour of the background, or the other way round."""
         return frozenset((*self.min_size, *self.keep_largest, *self.fill_holes))
+
+    @property
+    def named(self) -> frozenset[int]:
+        """The classes that a model must have for it; the background only where something becomes it."""
+        return self.changed | {self.background} if self.changed else frozenset()

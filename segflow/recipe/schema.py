@@ -22,7 +22,7 @@ from segflow.recipe.train import Train
 _ONLY: dict[Kind, tuple[str, ...]] = {
     "raster": (
         *("inputs.bands", "inputs.nodata", "inputs.collar", "inputs.aoi", "inputs.mosaic"),
-        *("references.region", "references.mask", "model.gsd", "outputs.nodata", "outputs.qml"),
+        *("references.region", "references.mask", "model.gsd", "outputs.nodata", "outputs.qml", "postprocess.sieve"),
     ),
     "volume": (
         *("inputs.channels", "inputs.resample_to", "model.spacing"),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from rasterio.features import sieve
 from scipy import ndimage
 
 from pipelines import run
@@ -80,6 +81,14 @@ def test_a_raster_is_changed_as_a_whole_and_scored_as_it_is_published(tmp_path: 
     assert found["excluded"] == again["excluded"] == 50 * 40
     assert found["run"]["fingerprint"] != report_of(plain)["run"]["fingerprint"]
     assert not (changed / ".segflow").exists()
+
+
+def test_a_raster_is_sieved_as_gdal_does_it_and_cells_without_input_stay(tmp_path: Path, scene: dict[str, Any]) -> None:
+    plain, sieved = done(scene, tmp_path / "plain"), done(scene, tmp_path / "sieved", postprocess={"sieve": 25})
+    before, after = raster_labels(plain), raster_labels(sieved)
+    expected = sieve(before, 25, mask=before != 255)
+    assert np.array_equal(after, np.where(before == 255, before, expected))
+    assert (before != after).sum() > 20
 
 
 @pytest.mark.parametrize("block", [50, "whole"])

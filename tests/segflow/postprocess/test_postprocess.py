@@ -115,6 +115,7 @@ def test_holes_are_those_of_scipy_and_other_classes_inside_stay(labels: NDArray[
         ({}, "changes nothing"),
         ({"keep_largest": [0]}, "background"),
         ({"min_size": {1: 1}}, "from 2 up"),
+        ({"sieve": 1}, "greater than or equal to 2"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(keys: dict[str, Any], says: str) -> None:
