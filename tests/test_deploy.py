@@ -1,0 +1,65 @@
+"""What cannot be built in a test is linted, and held against the rules that servers and secrets go by."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
+
+
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    return loaded
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    found = subprocess.run([hadolint, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_the_image_holds_every_package_of_the_project() -> None:
+    copied = set(re.findall(r"^COPY (\w+) \1$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE))
+    packages = {path.parent.name for path in DEPLOY.parent.glob("*/__init__.py")} - {"benchmarks", "tests"}
+    assert copied == packages
+
+
+def test_ports_are_published_on_loopback_only() -> None:
+    ports = [port for service in compose()["services"].values() for port in service.get("ports", ())]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert "--host 127.0.0.1" in (DEPLOY / "systemd" / "segflow-server.service").read_text()
+
+
+def test_secrets_come_from_the_environment() -> None:
+    for service in compose()["services"].values():
+        for name, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|SECRET|TOKEN|KEY", name):
+                assert value.startswith("${")
+            assert not re.search(r"://[^/@\s]+:(?!\$\{)[^/@\s]+@", value)
+
+
+def test_services_that_depend_on_each_other_are_there() -> None:
+    services = compose()["services"]
+    for service in services.values():
+        assert set(service.get("depends_on", ())) <= set(services)
+        assert service["restart"] == "unless-stopped"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("unit", sorted(path.name for path in (DEPLOY / "systemd").iterdir()))
+def test_systemd_takes_the_units(unit: str, tmp_path: Path) -> None:
+    for path in (DEPLOY / "systemd").iterdir():
+        text = path.read_text().replace("/opt/segflow/bin/prefect", "/bin/true")
+        (tmp_path / path.name).write_text(text.replace("/opt/segflow/bin/segflow", "/bin/true"))
+    name = unit.replace("@.", "@nightly.")
+    command = ["systemd-analyze", "verify", "--recursive-errors=no", "--man=no", tmp_path / name]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr.strip()) == (0, "")
