@@ -13,6 +13,7 @@ from pipelines.plan import ScenePlan
 from segflow.errors import SegflowError
 from segflow.io.exports import Exporter, Published
 from segflow.io.exports.bids import Bids, datasets_of
+from segflow.io.exports.coverage import Coverage
 from segflow.io.exports.dicom_seg import DicomSeg
 from segflow.io.exports.itksnap import ItkSnap
 from segflow.io.exports.qml import Qml
@@ -32,6 +33,8 @@ def _asked(recipe: Recipe) -> Iterator[Exporter]:
     outputs = recipe.outputs
     if outputs.qml:
         yield Qml()
+    if outputs.coverage:
+        yield Coverage()
     if outputs.bids:
         yield _bids(recipe)
     if outputs.seg_nrrd:
@@ -71,7 +74,25 @@ def published_of(plan: ScenePlan, folder: Path) -> Published:
         nodata=plan.task.nodata,
         fingerprint=plan.fingerprint,
         weights_sha256=plan.weights_sha256,
+        part=plan.region,
+        scene_cells=plan.grid.shape,
+        margin=margin_of(plan),
     )
+
+
+def margin_of(plan: ScenePlan) -> tuple[int, ...]:
+    """Return how many cells around it a cell should have as context, on each axis of the output.
+
+    Half the overlap, which every cell has that is far enough from the border; where the overlap was measured, how far
+    the network sees, but no more than half a patch shows.
+    """
+    found = []
+    reach = None if plan.auto is None or plan.auto.tolerance is None else plan.auto.reach
+    for axis, cells in zip(plan.task.layout.lattice.axes, plan.grid.shape, strict=True):
+        step = axis.starts[1] if len(axis.starts) > 1 else axis.patch
+        margin = -(-(axis.patch - step) // 2) if reach is None else min(reach, axis.patch // 2)
+        found.append(-(-margin * cells // axis.size))
+    return tuple(found)
 
 
 def refusals(exporters: Sequence[Exporter], published: Published) -> Iterator[str]:

@@ -66,6 +66,7 @@ def write_label_cog(
     *,
     nodata: int = 255,
     tags: Mapping[str, str],
+    description: str = "class",
 ) -> None:
     """Write a label map: uint8 ids with a colour table, class names in `<path>.aux.xml`.
 
@@ -76,6 +77,7 @@ def write_label_cog(
         classes: the classes that may occur.
         nodata: id of cells without valid input; shown transparent.
         tags: metadata of the file.
+        description: the band's description.
 
     Raises:
         OutputError: a class has an id above 254 or the nodata value, an id occurs that is no class, or the file
@@ -104,7 +106,7 @@ def write_label_cog(
         return labels
 
     colours = {item.id: (*item.rgb, 255) for item in classes} | {nodata: (0, 0, 0, 0)}
-    look = _Look(nodata, tags, ("class",), "MODE", colours)
+    look = _Look(nodata, tags, (description,), "MODE", colours)
     with _cog(path, (checked,), grid, look):
         write_text(sidecar_of(path), table_xml(classes))
 

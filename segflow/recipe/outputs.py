@@ -39,6 +39,9 @@ class Outputs(Part):
     )
     nodata: int = Field(255, ge=0, le=255, description="Rasters: value of cells without valid input.")
     qml: bool = Field(False, description="Rasters: also a QGIS style beside the label map, which QGIS loads by itself.")
+    coverage: bool = Field(
+        False, description="Rasters: also <scene>_coverage.tif: nodata, predicted, and predicted with low context."
+    )
     bids: bool = Field(False, description="Volumes: make the output folder a BIDS derivatives dataset as well.")
     seg_nrrd: bool = Field(False, description="Volumes: also <scene>.seg.nrrd and <scene>.ctbl for 3D Slicer.")
     itksnap: bool = Field(False, description="Volumes: also <scene>_itksnap.txt, names and colours for ITK-SNAP.")

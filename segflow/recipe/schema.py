@@ -22,7 +22,8 @@ from segflow.recipe.train import Train
 _ONLY: dict[Kind, tuple[str, ...]] = {
     "raster": (
         *("inputs.bands", "inputs.nodata", "inputs.collar", "inputs.aoi", "inputs.mosaic"),
-        *("references.region", "references.mask", "model.gsd", "outputs.nodata", "outputs.qml", "postprocess.sieve"),
+        *("references.region", "references.mask", "model.gsd", "outputs.nodata", "postprocess.sieve"),
+        *("outputs.qml", "outputs.coverage"),
     ),
     "volume": (
         *("inputs.channels", "inputs.resample_to", "model.spacing"),

@@ -56,8 +56,8 @@ def cut(raster: Path, folder: Path, rows: Sequence[int] = ROWS, columns: Sequenc
     return made
 
 
-def recipe_of(folder: Path, inputs: Any, model: Path, mosaic: bool = True, **parts: Any) -> Recipe:
-    paths = [str(path) for path in inputs] if isinstance(inputs, list) else str(inputs)
+def recipe_of(folder: Path, scenes: Any, model: Path, mosaic: bool = True, **parts: Any) -> Recipe:
+    paths = [str(path) for path in scenes] if isinstance(scenes, list) else str(scenes)
     return parse_recipe(
         {
             "kind": "raster",

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from segflow.grid import Grid
 from segflow.io.opening import Spec
 from segflow.models.card import Card
+from tiling import Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ class Published:
         nodata: the value of a raster's cells without valid input; 0 in volumes, where it means nothing.
         fingerprint: of the result.
         weights_sha256: hash of the model's weights.
+        part: the cells of the scene that the label map covers; None: all.
+        scene_cells: of the scene, or of the mosaic that it is a sheet of; None: those of `grid`.
+        margin: cells on each axis that a cell should have around it, as context.
     """
 
     scene: str
@@ -40,6 +44,19 @@ class Published:
     nodata: int
     fingerprint: str
     weights_sha256: str
+    part: Box | None = None
+    scene_cells: tuple[int, ...] | None = None
+    margin: tuple[int, ...] = ()
+
+    @property
+    def scene_shape(self) -> tuple[int, ...]:
+        """Cells of the scene."""
+        return self.scene_cells or self.grid.shape
+
+    @property
+    def region(self) -> Box:
+        """The cells of the scene that the label map covers."""
+        return self.part or Box.whole(self.grid.shape)
 
     @property
     def labels(self) -> Path:
