@@ -13,7 +13,7 @@ from scipy import ndimage
 from segflow.errors import InputError
 from segflow.io.volume_header import READ_ERRORS, VolumeHeader
 
-_SLAB_BYTES = 8 << 20
+_SLAB_BYTES = 2 << 20
 
 Extent = tuple[int, int, int, int, int, int]
 

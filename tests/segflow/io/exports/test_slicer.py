@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -107,3 +108,15 @@ def test_the_colour_table_has_no_blanks_in_names_and_hides_the_background() -> N
         "7 spleen 0 128 255 255",
     ]
     assert colour_table("a.ctbl", (LIVER,)).splitlines()[2] == "0 background 0 0 0 0"
+
+
+def test_some_planes_are_in_memory_and_not_the_volume(tmp_path: Path) -> None:
+    labels = np.zeros((300, 300, 400), np.uint8)
+    labels[::50, ::50, ::50] = 1
+    published = publish(tmp_path, labels, np.eye(4))
+    tracemalloc.start()
+    SegNrrd().write(published)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < labels.nbytes / 3
+    assert nrrd.read(str(tmp_path / "scene.seg.nrrd"))[0].sum() == labels.sum()

@@ -1,0 +1,100 @@
+"""From a DICOM series to what 3D Slicer, ITK-SNAP, BIDS and a PACS take: the same voxels at the same places."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import highdicom
+import nibabel as nib
+import nrrd
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import slicerio
+
+from segflow.io.dicom import series_in
+from tests.pipelines.radiology import WORDS, made_model, made_series, segmented
+
+_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_NAMES = {"scene_seg.dcm", "scene_sr.dcm", "scene.seg.nrrd", "scene.ctbl", "scene_itksnap.txt", "dseg.tsv"}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("made"),
+        pytest.param("study1", marks=pytest.mark.real),
+    ],
+)
+def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A series, and the folder of what was made of it."""
+    folder = tmp_path_factory.mktemp("radiology")
+    if request.param == "made":
+        place, weights = made_series(folder), made_model(folder / "model")
+    else:
+        shared: Path = request.getfixturevalue("shared_data")
+        place, weights = shared / "dicom-mr" / request.param, "builtin:hippocampus"
+    assert segmented(folder / "out", place, weights).exit_code == 0
+    assert segmented(folder / "out", place, weights).report.scenes[0].state == "unchanged"
+    return place, folder / "out"
+
+
+def test_all_readers_agree_on_every_physical_point(scene: tuple[Path, Path]) -> None:
+    place, out = scene
+    labels = nib.load(out / "scene_dseg.nii.gz")
+    values = np.asarray(labels.dataobj)
+    assert {path.name for path in out.iterdir()} >= _NAMES
+    assert len(np.unique(values)) > 1
+    slicer, header = nrrd.read(str(out / "scene.seg.nrrd"))
+    image = sitk.ReadImage(str(out / "scene.seg.nrrd"))
+    reader = sitk.ImageSeriesReader()
+    (series,) = series_in(str(place))
+    reader.SetFileNames([item.member.path for item in series.images])
+    source = reader.Execute()
+    np.testing.assert_array_equal(slicer, values)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image).T, values)
+    assert source.GetSize() == values.shape
+    for corner in itertools.product(*((0, n - 1) for n in values.shape)):
+        point = (_LPS @ labels.affine @ (*corner, 1))[:3]
+        np.testing.assert_allclose(image.TransformIndexToPhysicalPoint(corner), point, atol=1e-3)
+        np.testing.assert_allclose(header["space origin"] + corner @ header["space directions"], point, atol=1e-3)
+        np.testing.assert_allclose(source.TransformIndexToPhysicalPoint(corner), point, atol=2e-3)
+
+
+def test_the_segmentation_has_the_voxels_of_the_label_map(scene: tuple[Path, Path]) -> None:
+    _, out = scene
+    labels = nib.load(out / "scene_dseg.nii.gz")
+    values = np.asarray(labels.dataobj)
+    found = highdicom.seg.segread(out / "scene_seg.dcm")
+    ids = [item["labelValue"] for item in slicerio.read_segmentation(str(out / "scene.seg.nrrd"))["segments"]]
+    volume = found.get_volume(combine_segments=True)
+    to_labels = np.linalg.inv(_LPS @ labels.affine) @ volume.affine
+    index = np.stack([*np.indices(volume.array.shape).reshape(3, -1), np.ones(volume.array.size, int)])
+    where = (to_labels @ index)[:3]
+    np.testing.assert_allclose(where, np.rint(where), atol=1e-3)
+    at = tuple(np.rint(where).astype(int))
+    np.testing.assert_array_equal(np.array([0, *ids])[volume.array.ravel()], values[at])
+    assert volume.array.any()
+    assert (volume.array != 0).sum() == (values != 0).sum()
+
+
+def test_the_report_of_volumes_says_what_report_json_says(scene: tuple[Path, Path]) -> None:
+    _, out = scene
+    groups = highdicom.sr.srread(out / "scene_sr.dcm").content.get_volumetric_roi_measurement_groups()
+    found = {str(group.tracking_identifier): float(group.get_measurements()[0].value) for group in groups}
+    told = json.loads((out / "scene_report.json").read_text())["classes"]
+    expected = {item["name"]: item["volume_ml"] * 1000 for item in told if item["id"] != 0}
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-2)
+
+
+def test_patient_data_are_in_dicom_only(scene: tuple[Path, Path]) -> None:
+    place, out = scene
+    first = pydicom.dcmread(next(path for path in sorted(place.rglob("*.dcm"))), stop_before_pixels=True)
+    assert pydicom.dcmread(out / "scene_seg.dcm").PatientID == first.PatientID
+    for path in out.rglob("*"):
+        if path.is_file() and path.suffix != ".dcm":
+            content = path.read_bytes()
+            assert not any(word.encode() in content for word in WORDS), path
