@@ -17,7 +17,7 @@ VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".nrrd", ".nhdr", ".mha", 
 
 OUTPUT_ENDINGS = (
     *("_labels.tif", "_confidence.tif", "_probabilities.tif", "_coverage.tif"),
-    *("_dseg.nii.gz", "_confidence.nii.gz", "_probseg.nii.gz"),
+    *("_dseg.nii.gz", "_confidence.nii.gz", "_probseg.nii.gz", ".seg.nrrd"),
 )
 """How our own outputs end: they are not taken for inputs when a folder is searched."""
 

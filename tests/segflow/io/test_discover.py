@@ -69,7 +69,7 @@ def test_a_folder_gives_its_files_of_the_kind_and_not_hidden_ones_or_our_outputs
     touch(tmp_path, "t10.tif", "t2.tif", "t1.JP2", ".h.tif", "notes.txt", "t2.tif.aux.xml", "sub/in.tif", "v.nii.gz")
     touch(tmp_path, "t2_labels.tif", "t2_confidence.tif", "t2_labels.qml")
     assert stems(found(tmp_path, ".")) == ["t1", "t2", "t10"]
-    touch(tmp_path, "v_dseg.nii.gz", "v_confidence.nii.gz", "w.mgz")
+    touch(tmp_path, "v_dseg.nii.gz", "v_confidence.nii.gz", "v.seg.nrrd", "w.mgz")
     assert stems(found(tmp_path, str(tmp_path), "volume")) == ["v", "w"]
 
 
