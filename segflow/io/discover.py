@@ -79,6 +79,8 @@ def discover(inputs: Inputs, kind: Kind, resolve: Resolve) -> list[Scene]:
 def _scenes_at(path: str, case: str, kind: Kind, series: Mapping[str, str] | None) -> Iterator[Scene]:
     """Yield the scenes of a path that `_expand` gave: itself, or the DICOM series that it holds."""
     if kind == "raster" or is_remote(path) or not _may_be_dicom(Path(path)):
+        if series:
+            raise RecipeError(f"inputs.series, and {path} is no DICOM", "DICOM series", "remove one of both")
         yield Scene(stem_of(path), parent_of(path), case, (path,))
         return
     for found in _series_at(path, series, several=True):
@@ -172,19 +174,21 @@ def _expand(item: str, kind: Kind, resolve: Resolve, dicom: bool) -> list[tuple[
         return [(_require_openable(item, kind), "")]
     path = resolve(item)
     if path.is_dir():
-        inside = [] if dicom else _inside(path, kind)
-        return [(str(child), "") for child in inside] or [(str(path), "")]
+        return _inside(path, "", kind, dicom)
     if path.exists():
         return [(str(path), "")]
     if not _is_glob(item) and "{case}" not in item:
         raise InputError(f"there is no file {path}", "a file, folder, glob or URL", nearest(path))
-    found = _matches(path) or (_matches(path, folders=True) if kind == "volume" else [])
+    found = _matches(path)
     if re.fullmatch(r"[*.?]*", path.name):
-        found = [(match, case) for match, case in found if match.is_dir() or _has_suffix(match.name, kind)]
+        found = [(match, case) for match, case in found if _has_suffix(match.name, kind)]
     found = [(match, case) for match, case in found if _is_input(match.name, path.name)]
-    if not found:
+    if found:
+        return [(str(match), case) for match, case in found]
+    folders = _matches(path, folders=True) if kind == "volume" else []
+    if not folders:
         raise InputError(f"nothing matches {path}", "at least one file", nearest(_fixed_part(path)))
-    return [(str(match), case) for match, case in found]
+    return [pair for folder, case in folders for pair in _inside(folder, case, kind, dicom)]
 
 
 def _require_openable(url: str, kind: Kind) -> str:
@@ -195,8 +199,10 @@ def _require_openable(url: str, kind: Kind) -> str:
     return url
 
 
-def _inside(folder: Path, kind: Kind) -> list[Path]:
-    """Return a folder's rasters or volumes in natural order; no volume may be one of DICOM."""
+def _inside(folder: Path, case: str, kind: Kind, dicom: bool) -> list[tuple[str, str]]:
+    """Return a folder's rasters or volumes in natural order; the folder itself where it can only hold DICOM."""
+    if dicom:
+        return [(str(folder), case)]
     found = [
         child
         for child in folder.iterdir()
@@ -209,7 +215,7 @@ def _inside(folder: Path, kind: Kind) -> list[Path]:
             "files ending in " + ", ".join(_suffixes(kind)),
             "check the folder, or name the files by a glob such as folder/**/*" + _suffixes(kind)[0],
         )
-    return found
+    return [(str(child), case) for child in found] or [(str(folder), case)]
 
 
 def _suffixes(kind: Kind) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from segflow.errors import InputError
 from segflow.io.content import file_identity
-from segflow.io.dicom.place import is_dicom_path, split_path
+from segflow.io.dicom.place import is_dicom_path, name_of_place, split_path
 from segflow.io.dicom.volume import dicom_content, dicom_files, dicom_header
 from segflow.io.metaimage import read_metaimage_header
 from segflow.io.names import stem_of
@@ -76,4 +76,4 @@ def stamp_of_volume(path: str) -> str:
 
 def name_of_volume(path: str) -> str:
     """Return a volume's name: the file's without its extensions, or that of the folder of a series."""
-    return stem_of(split_path(path)[0])
+    return name_of_place(split_path(path)[0]) if is_dicom_path(path) else stem_of(path)

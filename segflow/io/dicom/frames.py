@@ -8,10 +8,10 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from segflow.errors import InputError
+from segflow.errors import InputError, first_line
 from segflow.io.dicom.place import BROKEN, Member, members_of, opening
 
 _LOG = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class Image:
         count: frames in the file.
         pixels_at: where in the file the pixel data begin, after their element's header; 0 where there are none.
         tags: the values of `SHOWN` and of what was asked for beside, as text; several values parted by a backslash.
+        damage: what is wrong with the file, such as that it is cut short; "" where nothing is known to be.
     """
 
     member: Member
@@ -76,6 +77,7 @@ class Image:
     count: int
     pixels_at: int
     tags: Mapping[str, str]
+    damage: str = ""
 
     @property
     def native(self) -> bool:
@@ -121,12 +123,12 @@ class Scan:
     Attributes:
         frames: all slices of all images.
         others: how many DICOM files hold something else (segmentations, structures, reports), by modality.
-        junk: how many files are no DICOM.
+        broken: files of DICOM that cannot be read, with what is wrong: nobody knows what belongs to which series.
     """
 
     frames: tuple[Frame, ...]
     others: Mapping[str, int]
-    junk: int
+    broken: tuple[tuple[Member, str], ...]
 
 
 def scan(place: str, extra: Iterable[str] = ()) -> Scan:
@@ -137,33 +139,40 @@ def scan(place: str, extra: Iterable[str] = ()) -> Scan:
         extra: further keywords whose values are wanted in `Image.tags`.
 
     Raises:
-        InputError: the place is missing, a DICOM file in it is broken, or pydicom is not installed.
+        InputError: the place is missing, all DICOM files in it are broken, or pydicom is not installed.
     """
-    return _scan(place, tuple(members_of(place)), tuple(sorted({*extra} - {*SHOWN})))
+    found = _scan(place, tuple(members_of(place)), tuple(sorted({*extra} - {*SHOWN})))
+    if found.broken and not found.frames:
+        raise broken(*found.broken[0])
+    return found
 
 
 @functools.lru_cache(maxsize=64)
 def _scan(place: str, members: tuple[Member, ...], extra: tuple[str, ...]) -> Scan:
     frames: list[Frame] = []
     others: dict[str, int] = {}
-    junk = 0
+    unread: list[tuple[Member, str]] = []
     with opening(place) as opened:
         for member in members:
             try:
                 with opened(member) as file:
                     found = _read(member, file, extra, alone=member.name == place)
+            except _UnreadError as error:
+                unread.append((member, str(error)))
+                continue
             except BROKEN as error:
-                raise broken(member, str(error)) from error
+                unread.append((member, first_line(error)))
+                continue
             if found is None:
-                junk += 1
-            elif isinstance(found, str):
+                continue
+            if isinstance(found, str):
                 others[found] = others.get(found, 0) + 1
             else:
                 frames += found
     if others:
         told = ", ".join(f"{count} {what}" for what, count in sorted(others.items()))
         _LOG.info("%s: left out, since they hold no image: %s", place, told)
-    return Scan(tuple(frames), others, junk)
+    return Scan(tuple(frames), others, tuple(unread))
 
 
 def header(member: Member, file: BinaryIO) -> Any:
@@ -204,13 +213,17 @@ def broken(member: Member, how: str) -> InputError:
     )
 
 
+class _UnreadError(Exception):
+    """A file of DICOM that cannot be read; the text says why, in words that hold no value of its header."""
+
+
 def _read(member: Member, file: BinaryIO, extra: tuple[str, ...], alone: bool) -> list[Frame] | str | None:
     """Return a file's slices, or its modality where it holds no image, or None where it is no DICOM."""
     start = file.read(_PREAMBLE)
     named = member.name.lower().endswith((".dcm", ".dicom", ".ima")) or alone
     if start[128:] != b"DICM" and not (named and _plausible(start)):
         if named:
-            raise broken(member, "it does not begin as DICOM files do")
+            raise _UnreadError("it does not begin as DICOM files do")
         return None
     file.seek(0)
     pydicom = library()
@@ -218,10 +231,10 @@ def _read(member: Member, file: BinaryIO, extra: tuple[str, ...], alone: bool) -
         with pydicom.config.disable_value_validation():
             data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=[*SHOWN, *_NEEDED, *extra])
             return _frames(member, file, data, extra)
-    except InputError:
+    except _UnreadError:
         raise
     except Exception as error:  # pydicom raises whatever a broken header leads to; its words may hold values
-        raise broken(member, f"its header cannot be read ({type(error).__name__})") from error
+        raise _UnreadError(f"its header cannot be read ({type(error).__name__})") from error
 
 
 def _plausible(start: bytes) -> bool:
@@ -237,7 +250,7 @@ def _frames(member: Member, file: BinaryIO, data: Any, extra: tuple[str, ...]) -
         return "DICOMDIR"
     if modality in _OTHERS or "Rows" not in data:
         if "Rows" not in data and (not what or "Image Storage" in library().uid.UID(what).name):
-            raise broken(member, "it ends in its header")
+            raise _UnreadError("it ends in its header")
         return modality or "object without image"
     syntax = str(getattr(meta, "TransferSyntaxUID", "") or NATIVE[0])
     tags = {key: _text(data.get(key)) for key in (*SHOWN, *extra)}
@@ -255,18 +268,16 @@ def _frames(member: Member, file: BinaryIO, data: Any, extra: tuple[str, ...]) -
         signed=int(data.get("PixelRepresentation", 0) or 0) == 1,
         photometric=str(data.get("PhotometricInterpretation", "MONOCHROME2")),
         count=int(data.get("NumberOfFrames", 1) or 1),
-        pixels_at=_pixels_at(member, file, syntax),
+        pixels_at=_pixels_at(file, syntax),
         tags=tags,
     )
-    if image.native and member.bytes < image.pixels_at + image.frame_bytes * image.count:
-        raise broken(
-            member,
-            f"it is cut short: {member.bytes} bytes of {image.pixels_at + image.frame_bytes * image.count}",
-        )
+    needed = image.pixels_at + image.frame_bytes * image.count
+    if image.native and member.bytes < needed:
+        image = replace(image, damage=f"it is cut short: {member.bytes} bytes of {needed}")
     return list(_slices(image, data))
 
 
-def _pixels_at(member: Member, file: BinaryIO, syntax: str) -> int:
+def _pixels_at(file: BinaryIO, syntax: str) -> int:
     """Return where the pixels begin. `file` stands before the element (7FE0,0010), PS3.5 section 7.1."""
     at = file.tell()
     little = syntax != NATIVE[2]
@@ -274,7 +285,7 @@ def _pixels_at(member: Member, file: BinaryIO, syntax: str) -> int:
     if syntax not in NATIVE:
         return at
     if group != (b"\xe0\x7f\x10\x00" if little else b"\x7f\xe0\x00\x10"):
-        raise broken(member, "it ends before its pixels, or holds pixels of another kind than integers")
+        raise _UnreadError("it ends before its pixels, or holds pixels of another kind than integers")
     return at + (8 if syntax == NATIVE[0] else 12)
 
 
@@ -285,7 +296,7 @@ def _slices(image: Image, data: Any) -> Iterator[Frame]:
             yield _frame(image, number, (data,))
         return
     if len(frames) != image.count:
-        raise broken(image.member, f"it says {image.count} frames and describes {len(frames)}")
+        raise _UnreadError(f"it says {image.count} frames and describes {len(frames)}")
     shared = (data.get("SharedFunctionalGroupsSequence") or [{}])[0]
     for number, own in enumerate(frames):
         yield _frame(image, number, (own, shared, data))

@@ -66,6 +66,13 @@ def split_path(path: str) -> tuple[str, str | None]:
     return (match[1], match[2]) if match else (path, None)
 
 
+def name_of_place(place: str) -> str:
+    """Return the name of a folder, or of a zip or file without its extension."""
+    name = Path(place).name
+    ending = next((ending for ending in ENDINGS if name.lower().endswith(ending) and len(name) > len(ending)), "")
+    return name if Path(place).is_dir() else name.removesuffix(name[len(name) - len(ending) :])
+
+
 def is_dicom_path(path: str) -> bool:
     """Tell whether a path means DICOM: with a series' key, a folder, or an ending of `ENDINGS`."""
     place, key = split_path(path)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segflow.errors import InputError
-from segflow.io.dicom.place import ENDINGS
+from segflow.io.dicom.place import ENDINGS, name_of_place
 from segflow.io.dicom.series import Series, choose, series_in
-from segflow.io.names import stem_of
 
 _PREAMBLE = 132
 
@@ -72,7 +71,7 @@ def dicom_scenes(place: str, patterns: Mapping[str, str] | None, several: bool =
 
 
 def _base(series: Series) -> str:
-    return stem_of(series.place) or "dicom"
+    return name_of_place(series.place) or "dicom"
 
 
 def _require_whole_series(series: Series) -> None:

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segflow.errors import InputError, RecipeError
-from segflow.io.dicom.frames import Frame, Image, Scan, header, library, scan
+from segflow.io.dicom.frames import Frame, Image, Scan, broken, header, library, scan
 from segflow.io.dicom.geometry import affine_of, along_normal
-from segflow.io.dicom.place import opening, split_path
+from segflow.io.dicom.place import Member, opening, split_path
 
 _SPLITTERS = ("AcquisitionNumber", "TriggerTime")
 """Tags that tell volumes of a series apart only where positions come twice: elsewhere they vary within one."""
@@ -40,12 +40,14 @@ class Series:
         key: eight hexadecimal digits that name it.
         frames: its slices, in order along their normal where they have positions.
         aside: why it is no volume to segment, such as "a localizer"; None where it is one.
+        broken: files beside its own that cannot be read and may belong to it, with what is wrong with them.
     """
 
     place: str
     key: str
     frames: tuple[Frame, ...]
     aside: str | None
+    broken: tuple[tuple[Member, str], ...] = ()
 
     @property
     def path(self) -> str:
@@ -71,8 +73,11 @@ class Series:
         """Return the (4, 4) affine from (column, row, slice) to millimetres, RAS+.
 
         Raises:
-            InputError: the slices are no regular volume.
+            InputError: the slices are no regular volume, or a file of the series, or one beside them, is broken.
         """
+        damaged = [(image.member, image.damage) for image in self.images if image.damage]
+        for member, how in (*damaged, *self.broken):
+            raise broken(member, how)
         first = self.frames[0]
         if first.orientation is None or first.spacing is None:
             raise InputError(f"{self.what}: {self.aside}", "slices with positions in the patient", "choose another")
@@ -119,7 +124,7 @@ def series_in(place: str, extra: Iterable[str] = ()) -> list[Series]:
     """Return the series of a folder (and below), a zip or a file.
 
     Raises:
-        InputError: the place is missing, or a DICOM file in it is broken.
+        InputError: the place is missing, or no DICOM file in it can be read.
     """
     return _series_of(place, scan(place, extra))
 
@@ -230,18 +235,22 @@ def _series_of(place: str, scanned: Scan) -> list[Series]:
     found: list[Series] = []
     for exact, near in groups.items():
         for group in near:
-            found += _made(place, exact, group)
+            found += _made(place, exact, group, scanned.broken)
     return sorted(found, key=lambda item: (item.place, item.tags["SeriesNumber"].zfill(8), item.key))
 
 
-def _made(place: str, exact: tuple[Any, ...], group: list[Frame]) -> Iterator[Series]:
+def _made(
+    place: str, exact: tuple[Any, ...], group: list[Frame], unread: Sequence[tuple[Member, str]]
+) -> Iterator[Series]:
     """Yield a group of like slices as one series, or as several where positions come twice for a reason."""
+    folders = {frame.image.member.folder for frame in group}
+    beside = tuple(pair for pair in unread if pair[0].folder in folders)
     home = _narrowest(place, group)
     for value, part in _split(_ordered(group)):
         first = part[0]
         turned = tuple(round(number, 1) + 0.0 for number in first.orientation or ())
         text = "|".join(map(str, (*exact, turned, value)))
-        yield Series(home, hashlib.sha256(text.encode()).hexdigest()[:8], tuple(part), _aside(part))
+        yield Series(home, hashlib.sha256(text.encode()).hexdigest()[:8], tuple(part), _aside(part), beside)
 
 
 def _narrowest(place: str, group: list[Frame]) -> str:

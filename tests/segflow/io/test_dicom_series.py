@@ -197,8 +197,13 @@ def test_a_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
     whole = paths[1].read_bytes()
     for length in (len(whole) - 10, 400, 140, 20, 0):
         paths[1].write_bytes(whole[:length])
+        (series,) = series_in(str(tmp_path / "a"))
         with pytest.raises(InputError, match=paths[1].name):
-            series_in(str(tmp_path / "a"))
+            series.affine()
+    for path in paths:
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="does not begin as DICOM files do"):
+        series_in(str(tmp_path / "a"))
 
 
 def test_a_zip_that_is_broken_or_leads_outside_is_refused(tmp_path: Path) -> None:
