@@ -6,7 +6,6 @@ each segment.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from segflow.io.exports.coding import Code, Coding
 from segflow.io.exports.dicom_identity import Identity
+from segflow.io.exports.dicom_inherited import allowed, give_own_values, series_number
 from segflow.models.card import LabelClass
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ SERIES = {"seg": 1000, "sr": 2000}
 """What is added to the source's series number."""
 
 _UTF8 = "ISO_IR 192"
-_EMPTY_TYPE_2 = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
-    *("StudyTime", "ReferringPhysicianName"),
-)
 _PROCEDURES = {"MR": "MRIUnspecifiedBodyRegion", "CT": "CTUnspecifiedBodyRegion", "PT": "PETUnspecifiedBodyRegion"}
 
 
@@ -52,20 +48,6 @@ class Algorithm:
     version: str
     serial: str
     description: str
-
-
-def inherited(source: Dataset) -> Dataset:
-    """Return a copy of an image's header in which patient and study are as complete as they must be, if empty.
-
-    Which the source leaves out and DICOM wants at least empty (type 2) is empty; a sex that DICOM does not know too.
-    """
-    found = copy.copy(source)
-    for keyword in _EMPTY_TYPE_2:
-        if keyword not in found:
-            setattr(found, keyword, None if keyword.endswith(("Date", "Time")) else "")
-    if found.PatientSex not in ("M", "F", "O", "", None):
-        found.PatientSex = ""
-    return found
 
 
 def segmentation_of(
@@ -88,7 +70,7 @@ def segmentation_of(
     """
     import highdicom
 
-    headers = [inherited(source) for source in sources]
+    headers = [allowed(source) for source in sources]
     made = highdicom.seg.Segmentation(
         source_images=headers,
         pixel_array=frames,
@@ -97,7 +79,7 @@ def segmentation_of(
             _description(number, item, coding, algorithm, identity) for number, (item, coding) in enumerate(segments, 1)
         ],
         series_instance_uid=identity.uid("series", "seg"),
-        series_number=SERIES["seg"] + int(headers[0].get("SeriesNumber") or 0),
+        series_number=series_number(sources[0], SERIES["seg"]),
         sop_instance_uid=identity.uid("instance", "seg"),
         instance_number=1,
         manufacturer="segflow",
@@ -110,7 +92,7 @@ def segmentation_of(
         specific_character_set=_UTF8,
         **_dates(identity),
     )
-    return _dated(made, identity)
+    return _own(made, sources[0], identity)
 
 
 def report_of(
@@ -134,7 +116,7 @@ def report_of(
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
-    headers = [inherited(source) for source in sources]
+    headers = [allowed(source) for source in sources]
     series = sr.SourceSeriesForSegmentation(referenced_series_instance_uid=headers[0].SeriesInstanceUID)
     groups = [
         sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -173,7 +155,7 @@ def report_of(
         evidence=[*headers, segmentation],
         content=content[0],
         series_instance_uid=identity.uid("series", "sr"),
-        series_number=SERIES["sr"] + int(headers[0].get("SeriesNumber") or 0),
+        series_number=series_number(sources[0], SERIES["sr"]),
         sop_instance_uid=identity.uid("instance", "sr"),
         instance_number=1,
         manufacturer="segflow",
@@ -182,7 +164,7 @@ def report_of(
         specific_character_set=_UTF8,
         **_dates(identity),
     )
-    return _dated(made, identity)
+    return _own(made, sources[0], identity)
 
 
 def _description(
@@ -251,8 +233,12 @@ def _dates(identity: Identity) -> dict[str, Any]:
     }
 
 
-def _dated(made: Made, identity: Identity) -> Made:
-    """Give what a library dated by the clock, or numbered by chance, the date and a UID of the identity."""
+def _own(made: Made, source: Dataset, identity: Identity) -> Made:
+    """Give what a library dated by the clock, or numbered by chance, the date and a UID of the identity.
+
+    And patient and study as the source has them.
+    """
+    give_own_values(made, source)
     made.InstanceCreationDate, made.InstanceCreationTime = identity.date, identity.time
     for item in made.get("ContributingEquipmentSequence", ()):
         item.ContributionDateTime = identity.date + identity.time

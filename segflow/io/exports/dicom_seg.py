@@ -19,6 +19,7 @@ from segflow.errors import OutputError
 from segflow.io.atomic import replacing
 from segflow.io.exports.coding import Coding, codings_of, foreground
 from segflow.io.exports.dicom_identity import identity_of
+from segflow.io.exports.dicom_inherited import discreet
 from segflow.io.exports.dicom_objects import Algorithm, SegType, report_of, segmentation_of
 from segflow.io.exports.label_slabs import label_slabs
 from segflow.io.exports.protocol import Published
@@ -85,7 +86,8 @@ class DicomSeg:
                 "convert the series to one enhanced image, or to single frames",
             )
         _require_room(published, self._kind)
-        _frame_of_reference(next(series.headers()))
+        with discreet():
+            _frame_of_reference(next(series.headers()))
 
     def write(self, published: Published) -> None:
         """Write the files. The label map is in memory as a whole, with a bit a voxel and segment for BINARY.
@@ -95,7 +97,10 @@ class DicomSeg:
             OutputError: a file cannot be written, or does not read back as it was written.
         """
         segments = self._segments(published)
-        series = _series_of(published)
+        with discreet():
+            self._write(published, _series_of(published), segments)
+
+    def _write(self, published: Published, series: Series, segments: list[tuple[LabelClass, Coding]]) -> None:
         sources = list(series.headers())
         header = read_volume_header(str(published.labels))
         frames = _renumbered(_label_frames(header, series), [item for item, _ in segments])

@@ -215,6 +215,52 @@ def test_a_series_without_patient_or_dates_gets_them_empty(tmp_path: Path, place
     assert found.SeriesNumber == 1000
 
 
+ODD: dict[str, object] = {
+    "PatientName": "NO CARET " + "X" * 70,
+    "PatientID": "P" * 70,
+    "PatientBirthDate": "1950-01-01",
+    "PatientSex": "female",
+    "PatientAge": "34",
+    "StudyDate": "last week",
+    "StudyTime": "noon",
+    "StudyID": "S" * 20,
+    "AccessionNumber": "A" * 20,
+    "SeriesNumber": "-7",
+}
+
+
+def test_headers_that_break_the_rules_are_inherited_as_they_are_and_said_nowhere(
+    tmp_path: Path, place: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    with pydicom.config.disable_value_validation():
+        for path in place.iterdir():
+            data = pydicom.dcmread(path)
+            for keyword, value in ODD.items():
+                setattr(data, keyword, value)
+            data.save_as(folder / path.name)
+    exporter = DicomSeg(sr=True)
+    published = scene(tmp_path / "out", folder, labels_of())
+    with caplog.at_level(logging.DEBUG):
+        exporter.require(published)
+        exporter.write(published)
+    said = caplog.text + "".join(capfd.readouterr())
+    with pydicom.config.disable_value_validation():
+        for path in exporter.files("scene", tmp_path / "out"):
+            found = pydicom.dcmread(path)
+            for keyword in (
+                "PatientName",
+                "PatientID",
+                "PatientBirthDate",
+                "PatientSex",
+                "StudyDate",
+                "AccessionNumber",
+            ):
+                assert str(found[keyword].value) == ODD[keyword]
+    assert not any(str(value) in said for keyword, value in ODD.items() if keyword.startswith("Patient"))
+
+
 def test_no_frame_of_reference_is_refused(tmp_path: Path, place: Path) -> None:
     folder = tmp_path / "lost"
     folder.mkdir()
