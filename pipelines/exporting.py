@@ -18,6 +18,7 @@ from segflow.io.exports.dicom_seg import DicomSeg
 from segflow.io.exports.itksnap import ItkSnap
 from segflow.io.exports.qml import Qml
 from segflow.io.exports.slicer import SegNrrd
+from segflow.io.exports.stac import Stac
 from segflow.recipe import Recipe
 from segflow.report import ExportFacts, SceneReport
 
@@ -26,7 +27,9 @@ _LOG = logging.getLogger(__name__)
 
 def exporters_of(recipe: Recipe) -> tuple[Exporter, ...]:
     """Return what the recipe's `outputs` ask for beside the label map, in the order in which it is made."""
-    return tuple(_asked(recipe))
+    asked = tuple(_asked(recipe))
+    outputs = recipe.outputs
+    return (*asked, Stac(recipe.name, outputs.taken, asked)) if outputs.stac else asked
 
 
 def _asked(recipe: Recipe) -> Iterator[Exporter]:
@@ -74,6 +77,7 @@ def published_of(plan: ScenePlan, folder: Path) -> Published:
         nodata=plan.task.nodata,
         fingerprint=plan.fingerprint,
         weights_sha256=plan.weights_sha256,
+        weights=plan.model.weights,
         part=plan.region,
         scene_cells=plan.grid.shape,
         margin=margin_of(plan),

@@ -11,6 +11,7 @@ from segflow.errors import InputError, OutputError
 from segflow.grid import Kind
 from segflow.io.discover import mask_for, reference_for
 from segflow.io.exports import Exporter
+from segflow.io.exports.stac import COLLECTION
 from segflow.io.rat import sidecar_of
 from segflow.io.volume_formats import files_of_volume
 from segflow.models.model import Model
@@ -37,6 +38,12 @@ def names_beside(path: Path) -> Path:
     if path.name.endswith("_probseg.nii.gz"):
         return path.with_name(path.name.removesuffix(".nii.gz") + ".json")
     return sidecar_of(path)
+
+
+def together_files(recipe: Recipe) -> tuple[str, ...]:
+    """Return the names of what is made of all scenes of a run, besides its report."""
+    names = {COLLECTION: recipe.outputs.stac, f"{recipe.name}.vrt": recipe.outputs.vrt}
+    return tuple(name for name, asked in names.items() if asked)
 
 
 def report_files(scene: str, folder: Path) -> tuple[Path, Path]:
@@ -96,7 +103,7 @@ def require_nothing_overwritten(
 
 def _written(scene: str, recipe: Recipe, exporters: Sequence[Exporter]) -> Iterator[Path]:
     folder = recipe.folder
-    yield from (folder / name for name in RUN_FILES)
+    yield from (folder / name for name in (*RUN_FILES, *together_files(recipe)))
     yield from report_files(scene, folder)
     outputs = recipe.outputs
     for path in layer_files(scene, recipe.kind, folder, outputs.confidence, outputs.probabilities).values():

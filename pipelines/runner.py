@@ -27,6 +27,7 @@ from pipelines.remembered import keep, recall, same
 from pipelines.report import finished, report, report_again
 from pipelines.room import require_room
 from pipelines.settle import settle
+from pipelines.together import write_together
 from pipelines.workshop import SCENES, Bench, Workshop, remove_shared, shared_of
 from segflow.backends import Recorded
 from segflow.errors import ClusterError, InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
@@ -65,7 +66,7 @@ class Outcome:
     Attributes:
         folder: where the results are.
         report: the run's report.
-        unpublished: what could not be sent elsewhere, in words; the next run tries it again.
+        unpublished: what could not be made of all scenes, or sent elsewhere, in words; the next run tries it again.
     """
 
     folder: Path
@@ -159,8 +160,10 @@ def _ended(recipe: Recipe, folder: Path, states: list[SceneState], stages: Stage
     """Tell of all scenes, and send what is new where the recipe says."""
     if all(state.state in ("failed", "refused") for state in states):
         return Outcome(folder, run_report(recipe.name, states))
+    failed = write_together(recipe, folder, states)
     told = write_run_report(folder, recipe.name, states)
-    return Outcome(folder, told, stages.publish(recipe, told, folder) if recipe.publish is not None else ())
+    unsent = stages.publish(recipe, told, folder) if recipe.publish is not None else ()
+    return Outcome(folder, told, (*failed, *unsent))
 
 
 @contextmanager

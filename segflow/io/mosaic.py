@@ -118,6 +118,18 @@ def placed(path: str, mosaic: Mosaic, box: Box) -> str:
 
 @lru_cache(maxsize=4)
 def _mosaic(paths: tuple[str, ...], stamps: tuple[Stamp, ...]) -> Mosaic:
+    found = aligned(paths)
+    _require_apart(found.headers, found.boxes)
+    return found
+
+
+def aligned(paths: Sequence[str]) -> Mosaic:
+    """Find out where rasters lie on one grid; they may overlap.
+
+    Raises:
+        InputError: one cannot be opened, or has no georeference.
+        GridMismatchError: two do not lie on one grid, or have other bands, types or nodata.
+    """
     headers = tuple(map(_header, paths))
     first = headers[0]
     starts = []
@@ -129,7 +141,6 @@ def _mosaic(paths: tuple[str, ...], stamps: tuple[Stamp, ...]) -> Mosaic:
     for header, start in zip(headers, starts, strict=True):
         moved = (start[0] - origin[0], start[1] - origin[1])
         boxes.append(Box(moved, (moved[0] + header.shape[0], moved[1] + header.shape[1])))
-    _require_apart(headers, boxes)
     shape = (max(box.stop[0] for box in boxes), max(box.stop[1] for box in boxes))
     return Mosaic(headers, tuple(boxes), _moved(first.affine, *origin), shape)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from segflow.part import Part
 
@@ -42,9 +43,27 @@ class Outputs(Part):
     coverage: bool = Field(
         False, description="Rasters: also <scene>_coverage.tif: nodata, predicted, and predicted with low context."
     )
+    stac: bool = Field(
+        False, description="Rasters: also <scene>_stac.json, a STAC item, and collection.json for the run."
+    )
+    taken: str | None = Field(
+        None,
+        description="Rasters: when the scenes were taken, for STAC: ISO 8601, or an interval start/end; what the files "
+        "say when not given.",
+    )
+    vrt: bool = Field(
+        False, description="Rasters: also <name>.vrt, the label maps of the run's scenes as one raster, if on one grid."
+    )
     bids: bool = Field(False, description="Volumes: make the output folder a BIDS derivatives dataset as well.")
     seg_nrrd: bool = Field(False, description="Volumes: also <scene>.seg.nrrd and <scene>.ctbl for 3D Slicer.")
     itksnap: bool = Field(False, description="Volumes: also <scene>_itksnap.txt, names and colours for ITK-SNAP.")
     dicom_seg: Annotated[DicomSeg | None, BeforeValidator(_switched)] = Field(
         None, description="Volumes: of a DICOM series, also <scene>_seg.dcm: true, or a mapping."
     )
+
+    @field_validator("taken")
+    @classmethod
+    def _iso(cls, value: str | None) -> str | None:
+        for text in [] if value is None else value.split("/", 1):
+            datetime.fromisoformat(text)
+        return value

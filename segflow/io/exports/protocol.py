@@ -29,6 +29,7 @@ class Published:
         nodata: the value of a raster's cells without valid input; 0 in volumes, where it means nothing.
         fingerprint: of the result.
         weights_sha256: hash of the model's weights.
+        weights: the model's file, of several the first.
         part: the cells of the scene that the label map covers; None: all.
         scene_cells: of the scene, or of the mosaic that it is a sheet of; None: those of `grid`.
         margin: cells on each axis that a cell should have around it, as context.
@@ -44,6 +45,7 @@ class Published:
     nodata: int
     fingerprint: str
     weights_sha256: str
+    weights: Path | None = None
     part: Box | None = None
     scene_cells: tuple[int, ...] | None = None
     margin: tuple[int, ...] = ()

@@ -1,0 +1,44 @@
+"""What is made of all scenes of a run: a VRT of their label maps, a STAC collection of their items."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pipelines.outputs import layer_files
+from segflow.errors import SegflowError
+from segflow.io.exports.stac import COLLECTION, write_collection
+from segflow.io.label_vrt import write_label_vrt
+from segflow.models.card import LabelClass
+from segflow.recipe import Recipe
+from segflow.report import SceneReport, SceneState
+
+_LOG = logging.getLogger(__name__)
+
+
+def write_together(recipe: Recipe, folder: Path, states: Sequence[SceneState]) -> tuple[str, ...]:
+    """Write what the recipe asks for of all scenes that have a label map; return what could not be, in words."""
+    reports = [state.report for state in states if state.report is not None]
+    return tuple(_written(recipe, folder, reports)) if reports else ()
+
+
+def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport]) -> Iterator[str]:
+    outputs, names = recipe.outputs, [report.scene for report in reports]
+    if outputs.stac:
+        models = ", ".join(sorted({report.model.name for report in reports if report.model is not None}))
+        yield from _told(COLLECTION, lambda: write_collection(folder, recipe.name, f"Label maps by {models}", names))
+    if outputs.vrt:
+        path = folder / f"{recipe.name}.vrt"
+        maps = [layer_files(name, recipe.kind, folder)["labels"] for name in names]
+        classes = [LabelClass(id=item.id, name=item.name, colour=item.colour) for item in reports[0].classes]
+        yield from _told(path.name, lambda: write_label_vrt(path, maps, classes, outputs.nodata))
+
+
+def _told(name: str, write: Callable[[], object]) -> Iterator[str]:
+    """Write a file; yield why it could not be."""
+    try:
+        write()
+    except SegflowError as error:
+        _LOG.error("%s was not written: %s", name, error)
+        yield f"{name} was not written: {error}"

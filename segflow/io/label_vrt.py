@@ -1,0 +1,57 @@
+"""Label maps of several scenes as one raster: a GDAL VRT with their colours and class names, which copies no pixel."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as Xml
+from collections.abc import Sequence
+from pathlib import Path
+
+from segflow.io.atomic import write_text
+from segflow.io.mosaic import aligned
+from segflow.io.rat import table_xml
+from segflow.models.card import LabelClass
+
+
+def write_label_vrt(path: Path, labels: Sequence[Path], classes: Sequence[LabelClass], nodata: int) -> None:
+    """Write the VRT beside its label maps; where they overlap, a later one lies on top, but for its nodata.
+
+    Args:
+        path: the VRT.
+        labels: in its folder, on one grid.
+        classes: of all of them.
+        nodata: of all of them.
+
+    Raises:
+        InputError: a label map has no georeference.
+        GridMismatchError: two do not lie on one grid.
+        OutputError: the file cannot be written.
+    """
+    found = aligned([str(item) for item in labels])
+    rows, columns = found.shape
+    root = Xml.Element("VRTDataset", rasterXSize=str(columns), rasterYSize=str(rows))
+    crs = found.headers[0].crs
+    if crs is not None:
+        Xml.SubElement(root, "SRS").text = crs.to_wkt()
+    Xml.SubElement(root, "GeoTransform").text = ", ".join(map(repr, map(float, found.affine.to_gdal())))
+    band = Xml.SubElement(root, "VRTRasterBand", dataType="Byte", band="1")
+    Xml.SubElement(band, "Description").text = "class"
+    Xml.SubElement(band, "NoDataValue").text = str(nodata)
+    Xml.SubElement(band, "ColorInterp").text = "Palette"
+    table = Xml.SubElement(band, "ColorTable")
+    colours = {item.id: (*item.rgb, 255) for item in classes}
+    for value in range(max(*colours, nodata) + 1):
+        parts = zip(("c1", "c2", "c3", "c4"), map(str, colours.get(value, (0, 0, 0, 0))), strict=True)
+        Xml.SubElement(table, "Entry", dict(parts))
+    attributes = Xml.fromstring(table_xml(classes)).find("./PAMRasterBand/GDALRasterAttributeTable")
+    if attributes is not None:
+        band.append(attributes)
+    for header, box in zip(found.headers, found.boxes, strict=True):
+        source = Xml.SubElement(band, "ComplexSource")
+        Xml.SubElement(source, "SourceFilename", relativeToVRT="1").text = Path(header.path).name
+        Xml.SubElement(source, "SourceBand").text = "1"
+        extent = {"xSize": str(box.shape[1]), "ySize": str(box.shape[0])}
+        Xml.SubElement(source, "SrcRect", {"xOff": "0", "yOff": "0", **extent})
+        Xml.SubElement(source, "DstRect", {"xOff": str(box.start[1]), "yOff": str(box.start[0]), **extent})
+        Xml.SubElement(source, "NODATA").text = str(nodata)
+    Xml.indent(root)
+    write_text(path, Xml.tostring(root, encoding="unicode") + "\n")
