@@ -147,7 +147,7 @@ def names_of(exports: Sequence[ExportFacts]) -> Iterator[str]:
 
 
 def _written(exporter: Exporter, published: Published) -> ExportFacts:
-    facts = ExportFacts(name=exporter.name, settings=_settings(exporter))
+    facts = ExportFacts(name=exporter.name, settings=_settings(exporter, published))
     try:
         exporter.require(published)
         exporter.write(published)
@@ -164,7 +164,7 @@ def _written(exporter: Exporter, published: Published) -> ExportFacts:
 def _kept(exporter: Exporter, published: Published, before: SceneReport) -> ExportFacts | None:
     """Return what a report says of an exporter, if that is what would be written now, and is there."""
     facts = next((item for item in before.exports if item.name == exporter.name), None)
-    if facts is None or facts.error is not None or facts.settings != _settings(exporter):
+    if facts is None or facts.error is not None or facts.settings != _settings(exporter, published):
         return None
     try:
         whole = all(file_facts(published.folder / item.name, published.folder) == item for item in facts.files)
@@ -173,5 +173,7 @@ def _kept(exporter: Exporter, published: Published, before: SceneReport) -> Expo
     return facts if whole else None
 
 
-def _settings(exporter: Exporter) -> str:
-    return hashlib.sha256(json.dumps(dict(exporter.settings), sort_keys=True).encode()).hexdigest()
+def _settings(exporter: Exporter, published: Published) -> str:
+    """Return a hash of what decides an exporter's files beside the label map: codes of classes, too."""
+    codes = [item.codes for item in published.card.classes]
+    return hashlib.sha256(json.dumps([dict(exporter.settings), codes], sort_keys=True).encode()).hexdigest()

@@ -156,7 +156,8 @@ class ScenePlan:
             "facts": self.facts,
             "probe": self.probe,
             "weights": self.weights_sha256,
-            "classes": plain["model"]["card"]["classes"],
+            # What classes are called elsewhere decides no bit; exports look at it for themselves.
+            "classes": [{**item, "codes": {}} for item in plain["model"]["card"]["classes"]],
             "identity": self.identity,
             "grid": plain["grid"],
         }

@@ -28,9 +28,8 @@ def made_series(folder: Path) -> Path:
     return folder / "made"
 
 
-def made_model(folder: Path) -> str:
+def made_model(folder: Path, classes: tuple[LabelClass, ...] = (REST, LIVER, SPLEEN)) -> str:
     """Write a small random model whose classes have codes."""
-    classes: tuple[LabelClass, ...] = (REST, LIVER, SPLEEN)
     return str(make_model(folder, kind="volume", classes=classes))
 
 

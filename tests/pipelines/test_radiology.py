@@ -17,6 +17,7 @@ import slicerio
 
 from segflow.io.dicom import series_in
 from tests.pipelines.radiology import WORDS, made_model, made_series, segmented
+from tests.segflow.io.exports.making import LIVER, REST, SPLEEN
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NAMES = {"scene_seg.dcm", "scene_sr.dcm", "scene.seg.nrrd", "scene.ctbl", "scene_itksnap.txt", "dseg.tsv"}
@@ -88,6 +89,23 @@ def test_the_report_of_volumes_says_what_report_json_says(scene: tuple[Path, Pat
     told = json.loads((out / "scene_report.json").read_text())["classes"]
     expected = {item["name"]: item["volume_ml"] * 1000 for item in told if item["id"] != 0}
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-2)
+
+
+def test_codes_that_were_lacking_are_added_without_running_the_model_again(tmp_path: Path) -> None:
+    place = made_series(tmp_path)
+    bare = LIVER.model_copy(update={"codes": {}})
+    weights = made_model(tmp_path / "model", (REST, bare, SPLEEN))
+    outcome = segmented(tmp_path / "out", place, weights)
+    assert outcome.exit_code == 1
+    assert "1 (left liver)" in str(outcome.report.scenes[0].error)
+    assert not (tmp_path / "out" / "scene_seg.dcm").exists()
+    made = (tmp_path / "out" / "scene_dseg.nii.gz").stat().st_mtime_ns
+    made_model(tmp_path / "model", (REST, LIVER, SPLEEN))
+    outcome = segmented(tmp_path / "out", place, weights)
+    assert (outcome.exit_code, outcome.report.scenes[0].state) == (0, "done")
+    assert (tmp_path / "out" / "scene_dseg.nii.gz").stat().st_mtime_ns == made
+    segments = slicerio.read_segmentation(str(tmp_path / "out" / "scene.seg.nrrd"))["segments"]
+    assert segments[0]["terminology"]["type"][1] == "10200004"
 
 
 def test_patient_data_are_in_dicom_only(scene: tuple[Path, Path]) -> None:
