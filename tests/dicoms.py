@@ -165,8 +165,9 @@ def _save(data: FileDataset, path: Path, syntax: str) -> None:
         data.save_as(path, enforce_file_format=True)
         return
     data.file_meta.TransferSyntaxUID = syntax
-    little, implicit = syntax != ExplicitVRBigEndian, syntax == ImplicitVRLittleEndian
-    if not little:
-        data.PixelData = np.frombuffer(data.PixelData, f"<u{data.BitsAllocated // 8}").byteswap().tobytes()
     data.preamble = b"\0" * 128
-    dcmwrite(path, data, implicit_vr=implicit, little_endian=little, force_encoding=True)
+    if syntax == ExplicitVRBigEndian:
+        data.PixelData = np.frombuffer(data.PixelData, f"<u{data.BitsAllocated // 8}").byteswap().tobytes()
+        dcmwrite(path, data, implicit_vr=False, little_endian=False, force_encoding=True)
+        return
+    dcmwrite(path, data, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True, enforce_file_format=True)

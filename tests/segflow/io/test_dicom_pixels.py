@@ -188,6 +188,26 @@ def test_voxels_and_corners_are_those_of_dcm2niix(tmp_path: Path, angles: tuple[
 
 
 @pytest.mark.system
+def test_frames_of_an_enhanced_file_are_those_of_dcm2niix(tmp_path: Path) -> None:
+    """Not SimpleITK's, which leaves frames in the order of the file."""
+    write_enhanced(tmp_path / "a" / "a.dcm", volume(), affine_of())
+    _compare_with_dcm2niix(tmp_path / "a", tmp_path / "out")
+
+
+@pytest.mark.system
+def test_what_dcm2niix_makes_of_a_gantry_tilt_is_read(tmp_path: Path) -> None:
+    matrix = np.diag([-0.5, -0.5, 3.0, 1.0])
+    matrix[1, 2] = 3.0 * np.tan(np.radians(15))
+    write_series(tmp_path / "a", volume(shape=(40, 40, 10)), matrix, Modality="CT")
+    with pytest.raises(InputError, match="_Tilt"):
+        read_header(path_of(tmp_path / "a"))
+    words = ["dcm2niix", "-o", str(tmp_path), "-f", "x", "-b", "n", str(tmp_path / "a")]
+    subprocess.run(words, check=True, capture_output=True)
+    (upright,) = tmp_path.glob("x_Tilt*.nii")
+    assert read_header(str(upright)).file_shape[2] == 10
+
+
+@pytest.mark.system
 @pytest.mark.real
 def test_real_series_are_those_of_dcm2niix(shared_data: Path, tmp_path: Path) -> None:
     for number, place in enumerate(sorted((shared_data / "dicom-mr").glob("*/*"))):
