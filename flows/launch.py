@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.workers import with_workers
 from pipelines.events import Listener
 from pipelines.prepare import Selection
 from pipelines.runner import Outcome
 from segflow.recipe import Recipe
+
+if TYPE_CHECKING:
+    from flows.night import Night
 
 
 def launch(recipe: Recipe, selection: Selection, *, force: bool, listener: Listener, prefect: bool = False) -> Outcome:
@@ -20,6 +24,17 @@ def launch(recipe: Recipe, selection: Selection, *, force: bool, listener: Liste
 
         return run_as_flow(recipe, selection, force=force, listener=listener)
     return with_workers(recipe, selection, force=force, listener=listener)
+
+
+def launch_new(recipe: Recipe, *, backfill: bool, listener: Listener, prefect: bool = False) -> Night:
+    """Run what is new by the ledger, as `launch` does."""
+    from flows.night import run_night
+
+    if prefect or prefect_configured():
+        from flows.prefect_flow import run_new_as_flow
+
+        return run_new_as_flow(recipe, backfill=backfill, listener=listener)
+    return run_night(recipe, backfill=backfill, listener=listener)
 
 
 def prefect_configured() -> bool:

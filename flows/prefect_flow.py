@@ -19,6 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.night import Night, run_night
 from flows.workers import with_workers
 from pipelines.events import Event, Listener
 from pipelines.export import export
@@ -64,6 +65,7 @@ class _Call:
 
     listener: Listener = _silent
     outcome: list[Outcome] = field(default_factory=list)
+    night: list[Night] = field(default_factory=list)
 
 
 _call: ContextVar[_Call | None] = ContextVar("segflow_call", default=None)
@@ -71,8 +73,9 @@ _call: ContextVar[_Call | None] = ContextVar("segflow_call", default=None)
 
 def _name() -> str:
     """Name a flow run by its recipe and day."""
-    recipe = cast(dict[str, Any], runtime.flow_run.parameters["recipe"])
-    return f"segment-{recipe.get('name', 'segflow')}-{date.today().isoformat()}"
+    recipe = cast(Any, runtime.flow_run.parameters["recipe"])
+    name = recipe.name if isinstance(recipe, Recipe) else recipe.get("name", "segflow")
+    return f"segment-{name}-{date.today().isoformat()}"
 
 
 @flow(name="segflow", flow_run_name=_name, persist_result=False, validate_parameters=False)
@@ -101,6 +104,46 @@ def segment(
     if outcome.unpublished:
         return Failed(message=f"the scenes are whole, but not published: {'; '.join(outcome.unpublished)}")
     return Completed(message=f"{len(scenes)} scenes in {outcome.folder}")
+
+
+@flow(name="segflow-new", flow_run_name=_name, persist_result=False)
+def segment_new(recipe: Recipe, backfill: bool = False) -> State[None]:
+    """Segment what is new in a recipe's inputs, each scene once; the ledger knows what is done.
+
+    The run is Completed when all went well, Completed and called Degraded when some scenes failed, and Failed when more
+    than `service.max_failed` of them did.
+
+    Args:
+        recipe: what runs on what; the keys of a recipe's YAML file.
+        backfill: also do again what was done by another recipe or other weights.
+    """
+    call = _call.get() or _Call()
+    logger = get_run_logger()
+    parsed = parse_recipe(recipe.model_dump(exclude_unset=True), Path(recipe.base), origin="the flow run's recipe")
+    night = run_night(parsed, backfill=backfill, listener=call.listener, stages=STAGES, name=str(runtime.flow_run.name))
+    call.night.append(night)
+    for item in night.scenes:
+        (logger.error if item.error else logger.info)("%s: %s", item.scene, item.error or item.state)
+    if night.state == "failed":
+        return Failed(message=night.summary)
+    return Completed(message=night.summary, name="Degraded" if night.state == "degraded" else "Completed")
+
+
+def run_new_as_flow(recipe: Recipe, *, backfill: bool, listener: Listener) -> Night:
+    """Run what is new as a flow run of the configured Prefect API, and return what it came to.
+
+    Raises:
+        SegflowError: the run as a whole cannot be, as in `run_night`.
+    """
+    call = _Call(listener)
+    token = _call.set(call)
+    try:
+        state = segment_new(recipe, backfill=backfill, return_state=True)
+    finally:
+        _call.reset(token)
+    if not call.night:
+        state.result()
+    return call.night[0]
 
 
 def _selection(data: dict[str, Any]) -> Selection:

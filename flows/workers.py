@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain
+from typing import Any
 
 from pipelines.engine import Engine
 from pipelines.events import Listener
@@ -17,9 +18,9 @@ from segflow.recipe import Compute, Recipe
 
 
 def with_workers(
-    recipe: Recipe, selection: Selection, *, force: bool, listener: Listener, stages: Stages | None = None
+    recipe: Recipe, selection: Selection, *, listener: Listener, stages: Stages | None = None, **more: Any
 ) -> Outcome:
-    """Run a recipe in this process, or on the cluster that it names.
+    """Run a recipe in this process, or on the cluster that it names; `more` goes to `pipelines.run` as it is.
 
     Raises:
         SegflowError: as in `pipelines.run`; ClusterError where there is no such cluster.
@@ -27,16 +28,16 @@ def with_workers(
     stages = stages or Stages()
     compute = recipe.compute
     if compute.workers == 1 and not compute.remote:
-        return run(recipe, selection, force=force, listener=listener, stages=stages)
+        return run(recipe, selection, listener=listener, stages=stages, **more)
     require_cluster(compute)
     with ExitStack() as stack:
         return run(
             recipe,
             selection,
-            force=force,
             listener=listener,
             executor=lambda engine: _Later(recipe, engine, stack),
             stages=stages,
+            **more,
         )
 
 

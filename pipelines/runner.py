@@ -90,6 +90,8 @@ def run(
     listener: Listener = lambda _: None,
     executor: Callable[[Engine], Executor] = lambda engine: InProcess(engine.forward),
     stages: Stages = Stages(),
+    scenes: Sequence[NamedScene] | None = None,
+    admit: Callable[[NamedScene], bool] = lambda _: True,
 ) -> Outcome:
     """Segment all scenes of a recipe.
 
@@ -102,13 +104,15 @@ def run(
         listener: told of progress.
         executor: who works off the blocks.
         stages: the stages; a scheduler wraps them.
+        scenes: these, in place of all that the recipe means.
+        admit: asked before each scene; one that is not admitted is left alone, and is not in the report.
 
     Raises:
         SegflowError: the run as a whole cannot be: the recipe, the model, the output folder, the cluster.
     """
     began = perf_counter()
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
-    model, scenes = opened(recipe, selection)
+    model, scenes = opened(recipe, selection, scenes)
     folder = recipe.folder
     with _workplace(recipe) as shared:
         recorded = recorded_of(recipe, scenes, model)
@@ -118,27 +122,35 @@ def run(
             look = _Run(recipe, selection, shared, recalled, InProcess(recalled.forward), stages, listener, force, 0.0)
             known = {item.name: state for item in scenes if (state := look.unchanged(item)) is not None}
             if len(known) == len(scenes):
-                for state in known.values():
+                states = [known[item.name] for item in scenes if admit(item)]
+                for state in states:
                     listener(SceneEnded(state))
-                return _ended(recipe, folder, list(known.values()), stages)
+                return _ended(recipe, folder, states, stages)
         with closing(settle(recipe, recorded, calibrated_in(folder))) as engine:
             keep(engine, recipe, recorded)
             if recalled is not None and not same(engine, recalled):
                 known = {}
             spent = perf_counter() - began
             one = _Run(recipe, selection, shared, engine, executor(engine), stages, listener, force, spent)
-            states = [one.scene(item, number, len(scenes), known) for number, item in enumerate(scenes, 1)]
+            states = [one.scene(item, no, len(scenes), known) for no, item in enumerate(scenes, 1) if admit(item)]
             return _ended(recipe, folder, states, stages)
 
 
-def opened(recipe: Recipe, selection: Selection) -> tuple[Model, list[NamedScene]]:
+def opened(
+    recipe: Recipe, selection: Selection, scenes: Sequence[NamedScene] | None = None
+) -> tuple[Model, Sequence[NamedScene]]:
     """Return a recipe's model and scenes, once it is known that it can be meant: by `run`, and by who only plans.
+
+    Args:
+        recipe: what runs on what.
+        selection: a part of it.
+        scenes: these, in place of all that the recipe means.
 
     Raises:
         SegflowError: there is no such model or scene, what would be written is read, or staging can't be used.
     """
     model = model_of(recipe)
-    scenes = find_scenes(recipe, model.card, selection.limit)
+    scenes = find_scenes(recipe, model.card, selection.limit) if scenes is None else scenes
     require_nothing_overwritten(recipe, scenes, model, exporters_of(recipe))
     if recipe.compute.staging is not None:
         require_known(recipe.compute.staging)

@@ -38,6 +38,10 @@ class InputError(SegflowError):
     """An input file is missing, broken, or not what the model takes."""
 
 
+class NothingThereError(InputError):
+    """A folder or pattern has no scene, as it may be on a night on which none came."""
+
+
 class GridMismatchError(InputError):
     """Two files that must lie on one grid do not."""
 
@@ -52,6 +56,10 @@ class PlanError(SegflowError):
 
 class OutputError(SegflowError):
     """An output cannot be written, or did not survive being read back."""
+
+
+class BusyError(OutputError):
+    """Another run holds the output folder."""
 
 
 class ClusterError(SegflowError):

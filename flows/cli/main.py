@@ -56,6 +56,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("-o", "--output", metavar="FOLDER", help="output folder")
     _trust(run)
     run.add_argument("--force", action="store_true", help="do finished scenes again")
+    run.add_argument("--new", action="store_true", help="only scenes that the ledger does not know, each once")
+    run.add_argument(
+        "--backfill", action="store_true", help="as --new, and again what was done by another recipe or other weights"
+    )
     run.add_argument("--prefect", action="store_true", help="as a Prefect flow run, also without a configured API")
     _selection(run)
 
@@ -100,6 +104,19 @@ def parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--trust", action="store_true", help="let the model's file run its code, if it cannot be read else"
     )
+
+    status = _command(commands, "status", "status", "show what is new, running, failed or in quarantine")
+    _recipe(status)
+    status.add_argument("--log", metavar="SCENE", help="show the error and log of a scene that failed, and no more")
+
+    retry = _command(commands, "retry", "retry", "let the next run do scenes again, those in quarantine too")
+    _recipe(retry)
+    retry.add_argument("scenes", metavar="SCENE", nargs="*", help="names of scenes")
+    retry.add_argument("--failed", action="store_true", help="all that failed or are in quarantine")
+
+    forget = _command(commands, "forget", "retry", "drop what the ledger knows of scenes; a file that is there is new")
+    _recipe(forget)
+    forget.add_argument("scenes", metavar="SCENE", nargs="+", help="names of scenes")
 
     _command(commands, "schema", "schema", "print the JSON Schema of recipes")
     return top

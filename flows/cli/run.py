@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
-from flows.cli.codes import REFUSED
+from flows.cli.codes import DONE, REFUSED, SOME_FAILED
 from flows.cli.recipe import recipe_of
-from flows.launch import launch
+from flows.launch import launch, launch_new
 from pipelines.prepare import Selection
+from segflow.errors import RecipeError
+from segflow.recipe import Recipe
 from segflow.report import run_summary, summary, to_json
 
 
@@ -18,6 +21,8 @@ def main(options: argparse.Namespace) -> int:
 
     recipe = recipe_of(options)
     selection = Selection(options.window, options.bbox, options.limit)
+    if options.new or options.backfill:
+        return _new(recipe, selection, options)
     with progress(quiet=options.quiet > 0) as listener:
         outcome = launch(recipe, selection, force=options.force, listener=listener, prefect=options.prefect)
     if options.json:
@@ -36,3 +41,26 @@ def main(options: argparse.Namespace) -> int:
         for text in outcome.unpublished:
             sys.stderr.write(f"segflow: {text}\n")
     return outcome.exit_code
+
+
+def _new(recipe: Recipe, selection: Selection, options: argparse.Namespace) -> int:
+    """Run what is new by the ledger."""
+    from flows.progress import progress
+
+    if selection != Selection() or options.force:
+        raise RecipeError(
+            "--new or --backfill with a part of the work, or --force",
+            "whole scenes, each once",
+            "leave the other flag out; `segflow retry RECIPE SCENE` lets a scene be done again",
+        )
+    with progress(quiet=options.quiet > 0) as listener:
+        night = launch_new(recipe, backfill=options.backfill, listener=listener, prefect=options.prefect)
+    if options.json:
+        sys.stdout.write(json.dumps(night.to_json(), indent=2) + "\n")
+    elif options.quiet == 0:
+        sys.stdout.write(night.summary + "\n")
+    for scene in night.failed:
+        sys.stderr.write(f"segflow: {scene.scene}: {scene.error}\n")
+    for text in night.unsent:
+        sys.stderr.write(f"segflow: {text}\n")
+    return DONE if night.state == "done" else SOME_FAILED

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segflow.errors import InputError, RecipeError
+from segflow.errors import InputError, NothingThereError, RecipeError
 from segflow.grid import Kind
 from segflow.io.dicom.scenes import Found, dicom_scenes, is_dicom_file
 from segflow.io.names import (
@@ -187,7 +187,7 @@ def _expand(item: str, kind: Kind, resolve: Resolve, dicom: bool) -> list[tuple[
         return [(str(match), case) for match, case in found]
     folders = _matches(path, folders=True) if kind == "volume" else []
     if not folders:
-        raise InputError(f"nothing matches {path}", "at least one file", nearest(_fixed_part(path)))
+        raise NothingThereError(f"nothing matches {path}", "at least one file", nearest(_fixed_part(path)))
     return [pair for folder, case in folders for pair in _inside(folder, case, kind, dicom)]
 
 
@@ -210,7 +210,7 @@ def _inside(folder: Path, case: str, kind: Kind, dicom: bool) -> list[tuple[str,
     ]
     found = sorted((child for child in found if _is_input(child.name, "")), key=lambda child: natural(child.name))
     if not found and kind == "raster":
-        raise InputError(
+        raise NothingThereError(
             f"the folder {folder} holds no {kind}",
             "files ending in " + ", ".join(_suffixes(kind)),
             "check the folder, or name the files by a glob such as folder/**/*" + _suffixes(kind)[0],
@@ -312,7 +312,7 @@ def _grouped(items: Iterable[str], inputs: Inputs, kind: Kind, resolve: Resolve)
         first = files[next(iter(channels))]
         scenes.append(Scene(case or stem_of(first), parent_of(first), case, paths))
     if not scenes:
-        raise InputError(
+        raise NothingThereError(
             f"nothing matches inputs.channels under {', '.join(items)}",
             "files for " + ", ".join(f"{channel} = {pattern}" for channel, pattern in channels.items()),
             nearest(_fixed_part(resolve(next(iter(items))) / next(iter(channels.values())))),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from segflow.errors import OutputError
+from segflow.errors import BusyError, OutputError
 
 
 @contextmanager
@@ -24,7 +24,8 @@ def locked(path: Path, who: str = "run") -> Iterator[None]:
         who: what works there one at a time.
 
     Raises:
-        OutputError: another process holds it, or the folder cannot be written.
+        BusyError: another process holds it.
+        OutputError: the folder cannot be written.
     """
     handle = _hold(path, who)
     try:
@@ -47,7 +48,7 @@ def _hold(path: Path, who: str) -> int:
         except BlockingIOError as error:
             holder = os.pread(handle, 200, 0).decode(errors="replace").strip()
             os.close(handle)
-            raise OutputError(
+            raise BusyError(
                 f"another {who} is working in {path.parent.parent}" + (f": {holder}" if holder else ""),
                 f"one {who} an output folder at a time",
                 "wait for it to end, or choose another outputs.folder",

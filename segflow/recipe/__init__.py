@@ -8,7 +8,8 @@ from segflow.recipe.publish import Publish
 from segflow.recipe.read import parse_recipe, read_recipe
 from segflow.recipe.run import Compute, Inputs, References, Tiling
 from segflow.recipe.schema import Recipe
-from segflow.recipe.text import recipe_text
+from segflow.recipe.service import Service
+from segflow.recipe.text import open_text, recipe_text
 from segflow.recipe.train import LossName, Train, Validation
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "Publish",
     "Recipe",
     "References",
+    "Service",
     "Tiling",
     "Train",
     "Validation",
+    "open_text",
     "parse_recipe",
     "read_recipe",
     "recipe_text",

@@ -16,6 +16,7 @@ from segflow.recipe.outputs import Outputs
 from segflow.recipe.postprocess import Postprocess
 from segflow.recipe.publish import Publish
 from segflow.recipe.run import Compute, Inputs, References, Tiling
+from segflow.recipe.service import Service
 from segflow.recipe.train import Train
 
 # What only one kind has; the other would ignore it.
@@ -59,6 +60,10 @@ class Recipe(Part):
     outputs: Outputs = Field(default_factory=lambda: Outputs(), description="What is written, and where.")
     publish: Annotated[Publish | None, BeforeValidator(_as_destinations)] = Field(
         None, description="Where results are sent once they are whole: a destination, a list, or a mapping."
+    )
+    service: Service = Field(
+        default_factory=lambda: Service(),
+        description="How it is operated night after night: what is new, and who is told.",
     )
     base: str = Field(".", exclude=True, description="Folder that relative paths start from; set by the reader.")
 

@@ -33,5 +33,10 @@ def _open(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_open(item) for item in value]
     if isinstance(value, str):
-        return _IN_TEXT.sub(rf"\1{HIDDEN}", _IN_URL.sub(rf"\1:{HIDDEN}@", value))
+        return open_text(value)
     return value
+
+
+def open_text(text: str) -> str:
+    """Return a text, such as a log, without the passwords that stand in URLs and connection strings of it."""
+    return _IN_TEXT.sub(rf"\1{HIDDEN}", _IN_URL.sub(rf"\1:{HIDDEN}@", text))

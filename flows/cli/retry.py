@@ -1,0 +1,48 @@
+"""`segflow retry` and `segflow forget`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from flows.cli.codes import DONE
+from flows.cli.recipe import recipe_of
+from segflow.errors import RecipeError, SegflowError
+
+
+def main(options: argparse.Namespace) -> int:
+    """Let scenes be done again, or drop them from the ledger."""
+    from flows.ledger import open_ledger
+
+    recipe = recipe_of(options)
+    forgets = options.command == "forget"
+    if not forgets and bool(options.scenes) == options.failed:
+        raise RecipeError(
+            "no scene is named" if not options.scenes else "scenes and --failed",
+            "one of them",
+            "segflow retry RECIPE SCENE..., or segflow retry RECIPE --failed",
+        )
+    with open_ledger(recipe) as ledger:
+        if forgets:
+            names = [name for name in options.scenes if ledger.forget(name)]
+        else:
+            names = ledger.retry(None if options.failed else options.scenes)
+    if forgets or not options.failed:
+        _require_all(options.scenes, names)
+    if options.json:
+        sys.stdout.write(json.dumps({"scenes": names}) + "\n")
+    elif options.quiet == 0:
+        what = "dropped" if forgets else "to be done by the next run"
+        sys.stdout.write(f"{', '.join(names) or 'no scene'}: {what}\n")
+    return DONE
+
+
+def _require_all(asked: list[str], found: list[str]) -> None:
+    lacking = [name for name in asked if name not in found]
+    if lacking:
+        raise SegflowError(
+            f"the ledger knows no scene {', '.join(lacking)} that could be changed",
+            "names of scenes that were tried and do not run now",
+            "`segflow status RECIPE` lists those that are not done",
+        )

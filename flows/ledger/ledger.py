@@ -1,0 +1,318 @@
+"""The ledger's words: claim a scene, be heard of, tell what became of it; each an atomic step of its database."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import uuid4
+
+import psutil
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, delete, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from flows.ledger.tables import RUN, SCENE, SEEN, STATES, TALLY, clock
+from segflow.recipe import Service
+
+State = Literal["pending", "running", "failed", "quarantined", "done"]
+Stamps = str
+"""Size, time and inode of a scene's files, as JSON."""
+_MANY = 500
+_LOST = "the run that had it ended without a word: it was killed, or the machine went down or out of memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the ledger says of a scene. See `flows.ledger.tables.SCENE`."""
+
+    identity: str
+    name: str
+    state: State
+    failures: int
+    losses: int
+    owner: str | None
+    host: str | None
+    lease: float | None
+    recipe: str
+    weights: str
+    changed: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Files as they were seen: since when, and of what content and state, where that is known."""
+
+    stamps: Stamps
+    since: float
+    identity: str | None
+    state: State | None
+    held: bool
+    recipe: str | None
+    weights: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """What the ledger remembers of a run. See `flows.ledger.tables.RUN`."""
+
+    number: int
+    name: str
+    began: float
+    ended: float
+    state: str
+    done: int
+    failed: int
+    facts: Any
+
+
+class Ledger:
+    """Scenes of one recipe's name.
+
+    A scene that is claimed is its owner's as long as the owner is heard of (`beat`) every `service.lease_seconds`, and
+    on the same machine no longer than the owner's process lives.
+
+    Args:
+        engine: the database, with its tables.
+        pipeline: the recipe's name.
+        service: how often and how long.
+    """
+
+    def __init__(self, engine: Engine, pipeline: str, service: Service) -> None:
+        self._engine = engine
+        self._pipeline = pipeline
+        self._service = service
+        self.owner = uuid4().hex
+        self._host = f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
+
+    # --- scenes -------------------------------------------------------------------------------------------------
+
+    def claim(self, identity: str, name: str, recipe: str, weights: str, backfill: bool = False) -> bool:
+        """Take a scene, if it is to be done and nobody has it: pending, failed before, lost by another, or not known.
+
+        Args:
+            identity: of its content.
+            name: of its outputs.
+            recipe: fingerprint of what can change bits.
+            weights: their sha256.
+            backfill: also one that is done by another recipe or other weights.
+        """
+        with self._engine.begin() as db:
+            now = clock(db)
+            values = {"identity": identity, "name": name, "state": "pending", "recipe": recipe, "weights": weights}
+            made = self._insert(db, SCENE).values(pipeline=self._pipeline, changed=now, **values)
+            db.execute(made.on_conflict_do_nothing())
+            self._lose(db, now, SCENE.c.identity == identity)
+            free: ColumnElement[bool] = SCENE.c.state.in_(("pending", "failed"))
+            if backfill:
+                other = or_(SCENE.c.recipe != recipe, SCENE.c.weights != weights)
+                free = or_(free, and_(SCENE.c.state == "done", other))
+            taken = self._change(SCENE.c.identity == identity, free).values(
+                **(values | {"state": "running"}),
+                owner=self.owner,
+                host=self._host,
+                lease=now + self._service.lease_seconds,
+                changed=now,
+            )
+            return bool(db.execute(taken).rowcount)
+
+    def beat(self) -> int:
+        """Say that this run is alive; return how many scenes it has."""
+        with self._engine.begin() as db:
+            lease = clock(db) + self._service.lease_seconds
+            return db.execute(self._change(*self._mine()).values(lease=lease)).rowcount
+
+    def done(self, identity: str) -> bool:
+        """Note that a scene is done; False where another run has taken it meanwhile."""
+        return self._end(identity, state="done", failures=0, losses=0, error=None, log=None)
+
+    def failed(self, identity: str, error: str, log: str = "") -> State | None:
+        """Note that a scene failed; after `service.retries` times it is in quarantine. Return its state.
+
+        None where another run has taken it meanwhile.
+        """
+        count = SCENE.c.failures + 1
+        state = case((count >= self._service.retries, "quarantined"), else_="failed")
+        if not self._end(identity, state=state, failures=count, error=error, log=log):
+            return None
+        found = self.row(identity)
+        return None if found is None else found.state
+
+    def release(self) -> int:
+        """Give back what this run has and did not finish, as if it had not been tried."""
+        with self._engine.begin() as db:
+            free = self._change(*self._mine()).values(state="pending", owner=None, host=None, lease=None)
+            return db.execute(free.values(changed=clock(db))).rowcount
+
+    def retry(self, names: Sequence[str] | None) -> list[str]:
+        """Let scenes be tried again that failed, are in quarantine or are done; return their names.
+
+        Args:
+            names: of scenes; all that failed or are in quarantine when None.
+        """
+        which = (
+            SCENE.c.state.in_(("failed", "quarantined"))
+            if names is None
+            else and_(SCENE.c.state != "running", or_(SCENE.c.name.in_(names), SCENE.c.identity.in_(names)))
+        )
+        with self._engine.begin() as db:
+            again = self._change(which).values(
+                state="pending", failures=0, losses=0, error=None, log=None, changed=clock(db)
+            )
+            return sorted(db.execute(again.returning(SCENE.c.name)).scalars())
+
+    def forget(self, name: str) -> int:
+        """Drop what is known of a scene, unless it runs: if its file is still there, it is new. Return of how many."""
+        which = [SCENE.c.state != "running", or_(SCENE.c.name == name, SCENE.c.identity == name)]
+        with self._engine.begin() as db:
+            gone = delete(SCENE).where(SCENE.c.pipeline == self._pipeline, *which).returning(SCENE.c.identity)
+            found = list(db.execute(gone).scalars())
+            db.execute(delete(SEEN).where(SEEN.c.pipeline == self._pipeline, SEEN.c.identity.in_(found)))
+            return len(found)
+
+    def row(self, identity: str) -> Row | None:
+        """Return what is known of a scene."""
+        return next(self.rows(SCENE.c.identity == identity), None)
+
+    def rows(self, *which: ColumnElement[bool]) -> Iterator[Row]:
+        """Yield scenes, those that are not done when nothing is asked for, the latest change first."""
+        which = which or (SCENE.c.state != "done",)
+        columns = [SCENE.c[name] for name in Row.__slots__]
+        asked = select(*columns).where(SCENE.c.pipeline == self._pipeline, *which).order_by(SCENE.c.changed.desc())
+        with self._reading() as db:
+            yield from (Row(*found) for found in db.execute(asked).all())
+
+    def named(self, name: str) -> list[Row]:
+        """Return the scenes of a name, the latest first: of the same name, one for each content that it had."""
+        return list(self.rows(SCENE.c.name == name))
+
+    def log(self, identity: str) -> str:
+        """Return the log of a scene's last attempt that failed."""
+        asked = select(SCENE.c.log).where(SCENE.c.pipeline == self._pipeline, SCENE.c.identity == identity)
+        with self._reading() as db:
+            return db.execute(asked).scalar() or ""
+
+    def tally(self) -> dict[str, int]:
+        """Return how many scenes are in each state."""
+        asked = select(*(TALLY.c[state] for state in STATES)).where(TALLY.c.pipeline == self._pipeline)
+        with self._reading() as db:
+            found = db.execute(asked).first()
+        return dict(zip(STATES, found or (0,) * len(STATES), strict=True))
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def sightings(self, keys: Iterable[str]) -> dict[str, Sighting]:
+        """Return what is known of files, by key."""
+        columns = (SEEN.c.key, SEEN.c.stamps, SEEN.c.since, SEEN.c.identity, SCENE.c.state)
+        joined = SEEN.outerjoin(SCENE, and_(SCENE.c.pipeline == SEEN.c.pipeline, SCENE.c.identity == SEEN.c.identity))
+        more = (SCENE.c.lease, SCENE.c.host, SCENE.c.recipe, SCENE.c.weights)
+        asked = select(*columns, *more).select_from(joined).where(SEEN.c.pipeline == self._pipeline)
+        found = {}
+        with self._reading() as db:
+            now = clock(db)
+            for some in _batched(list(keys)):
+                for key, stamps, since, identity, state, lease, host, *made in db.execute(
+                    asked.where(SEEN.c.key.in_(some))
+                ):
+                    held = state == "running" and lease > now and not self._is_dead(host)
+                    found[key] = Sighting(stamps, since, identity, state, held, *made)
+        return found
+
+    def saw(self, files: Mapping[str, Stamps], identity: str | None = None) -> None:
+        """Note how files look now, and of what content they are, where that is known."""
+        with self._engine.begin() as db:
+            now = clock(db)
+            rows = [
+                {"pipeline": self._pipeline, "key": key, "stamps": stamps, "since": now, "identity": identity}
+                for key, stamps in files.items()
+            ]
+            for some in _batched(rows):
+                put = self._insert(db, SEEN).values(some)
+                kept = {name: put.excluded[name] for name in ("stamps", "since", "identity")}
+                db.execute(put.on_conflict_do_update(index_elements=["pipeline", "key"], set_=kept))
+
+    def now(self) -> float:
+        """Return the time by the ledger's clock."""
+        with self._reading() as db:
+            return clock(db)
+
+    # --- runs ---------------------------------------------------------------------------------------------------
+
+    def ran(self, name: str, began: float, state: str, done: int, failed: int, facts: Any) -> None:
+        """Remember a run."""
+        with self._engine.begin() as db:
+            row = {"name": name, "began": began, "ended": clock(db), "state": state, "done": done, "failed": failed}
+            db.execute(insert(RUN).values(pipeline=self._pipeline, facts=json.dumps(facts), **row))
+
+    def runs(self, limit: int = 10) -> list[RunRow]:
+        """Return the latest runs, the last first."""
+        columns = [RUN.c[name] for name in RunRow.__slots__]
+        asked = select(*columns).where(RUN.c.pipeline == self._pipeline).order_by(RUN.c.number.desc()).limit(limit)
+        with self._reading() as db:
+            found = [dict(row) for row in db.execute(asked).mappings()]
+        return [RunRow(**(row | {"facts": json.loads(row["facts"])})) for row in found]
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _mine(self) -> tuple[ColumnElement[bool], ...]:
+        return SCENE.c.state == "running", SCENE.c.owner == self.owner
+
+    def _change(self, *which: ColumnElement[bool]) -> Any:
+        return update(SCENE).where(SCENE.c.pipeline == self._pipeline, *which)
+
+    def _end(self, identity: str, **values: Any) -> bool:
+        with self._engine.begin() as db:
+            ended = self._change(SCENE.c.identity == identity, *self._mine())
+            ended = ended.values(owner=None, host=None, lease=None, changed=clock(db), **values)
+            return bool(db.execute(ended).rowcount)
+
+    def _lose(self, db: Connection, now: float, which: ColumnElement[bool]) -> None:
+        """Take a scene from a run that is not alive any more."""
+        held = select(SCENE.c.owner, SCENE.c.host, SCENE.c.lease)
+        found = db.execute(held.where(SCENE.c.pipeline == self._pipeline, which, SCENE.c.state == "running")).first()
+        if found is None or not (found.lease <= now or self._is_dead(found.host)):
+            return
+        count = SCENE.c.losses + 1
+        lost = self._change(
+            which, SCENE.c.state == "running", SCENE.c.owner == found.owner, SCENE.c.lease == found.lease
+        )
+        db.execute(
+            lost.values(
+                state=case((count >= self._service.losses, "quarantined"), else_="pending"),
+                losses=count,
+                error=_LOST,
+                owner=None,
+                host=None,
+                lease=None,
+                changed=now,
+            )
+        )
+
+    def _is_dead(self, host: str | None) -> bool:
+        """Tell whether a run was on this machine and its process is gone."""
+        name, process, born = (host or "- 0 0").rsplit(" ", 2)
+        if name != socket.gethostname():
+            return False
+        try:
+            return bool(abs(psutil.Process(int(process)).create_time() - float(born)) > 1)
+        except psutil.NoSuchProcess:
+            return True
+
+    @staticmethod
+    def _insert(db: Connection, table: Any) -> Any:
+        return (sqlite if db.dialect.name == "sqlite" else postgresql).insert(table)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """Read without holding up those who write."""
+        with self._engine.connect().execution_options(segflow_reads=True) as db:
+            yield db
+
+
+def _batched(items: list[Any]) -> Iterator[list[Any]]:
+    """Cut a list into parts that a statement can hold."""
+    return (items[start : start + _MANY] for start in range(0, len(items), _MANY))

@@ -1,0 +1,231 @@
+"""Which scenes of a recipe are new: whole, inside of their folder, and not known to the ledger. Opens no file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flows.ledger.ledger import Ledger, Sighting, Stamps
+from pipelines.prepare import NamedScene, find_scenes
+from segflow.errors import InputError, NothingThereError, SegflowError
+from segflow.io.names import is_remote
+from segflow.io.opening import files_of, open_source
+from segflow.io.scene_files import spec_of
+from segflow.models.model import Model
+from segflow.recipe import Recipe
+
+UNFINISHED = (".part", ".partial", ".tmp", ".filepart", ".crdownload")
+"""How programs call a file that they have not copied to its end."""
+
+
+@dataclass(slots=True)
+class Look:
+    """What a look at the inputs found.
+
+    Attributes:
+        fresh: whole, and to be done.
+        waiting: names of scenes whose files are new or still change, or lie beside a part of themselves.
+        held: names of scenes that another run has.
+        outside: names of scenes whose files lie elsewhere, and are not read.
+        known: how many need nothing.
+    """
+
+    fresh: list[NamedScene] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    known: int = 0
+
+
+class Looker:
+    """Looks for new scenes of a recipe, again and again.
+
+    Args:
+        recipe: what is meant.
+        model: decides how files are read.
+        ledger: what is known.
+        backfill: also what is done by another recipe or other weights is to be done.
+    """
+
+    def __init__(self, recipe: Recipe, model: Model, ledger: Ledger, backfill: bool = False) -> None:
+        self._recipe = recipe
+        self._model = model
+        self._ledger = ledger
+        self._backfill = backfill
+        self._roots = tuple(roots_of(recipe))
+        self._fingerprint = fingerprint_of(recipe)
+
+    def look(self, note: bool = True) -> Look:
+        """Look once. Two looks, `service.settle_seconds` apart, tell a whole file from one that is being copied.
+
+        Args:
+            note: keep in the ledger what was seen.
+
+        Raises:
+            SegflowError: the recipe means no scenes; an empty folder is no error.
+        """
+        look, seen = Look(), dict[str, Stamps]()
+        scenes = self._scenes()
+        before = self._ledger.sightings(key_of(item) for item in scenes)
+        now = self._ledger.now()
+        for item in scenes:
+            self._sort(item, before.get(key_of(item)), now, look, seen)
+        if note and seen:
+            self._ledger.saw(seen)
+        return look
+
+    def identify(self, item: NamedScene) -> str:
+        """Look at a scene's content, keep what it is, and return it.
+
+        Raises:
+            InputError: it cannot be read, or reads files that lie elsewhere.
+        """
+        recipe, paths = self._recipe, [Path(path) for path in item.scene.paths]
+        if is_remote(item.scene.paths[0]):
+            return self._known_as(item, (), hashlib.sha256(key_of(item).encode()).hexdigest())
+        spec = spec_of(recipe, item.scene, self._model.card)
+        files = list(dict.fromkeys([*paths, *files_of(spec)]))
+        aoi = None if recipe.inputs.aoi is None else recipe.resolve(recipe.inputs.aoi)
+        for path in files:
+            if path != aoi and not self._is_inside(path):
+                raise _elsewhere(path, self._roots)
+        stamps = stamps_of(map(str, files))
+        source = open_source(spec)
+        try:
+            return self._known_as(item, stamps, source.identity())
+        finally:
+            source.close()
+
+    def identify_broken(self, item: NamedScene) -> str:
+        """Return what stands for the content of a scene that cannot be read as one: its files' bytes."""
+        digest = hashlib.sha256()
+        for path in item.scene.paths:
+            for file in sorted(_files([path])):
+                try:
+                    with Path(file).open("rb") as opened:
+                        digest.update(hashlib.file_digest(opened, "sha256").digest())
+                except OSError as error:
+                    digest.update(f"{file} {error.strerror}".encode())
+        return self._known_as(item, stamps_of(item.scene.paths), digest.hexdigest())
+
+    def _known_as(self, item: NamedScene, stamps: Sequence[object], identity: str) -> str:
+        self._ledger.saw({key_of(item): json.dumps(stamps)}, identity)
+        return identity
+
+    def _scenes(self) -> list[NamedScene]:
+        try:
+            return find_scenes(self._recipe, self._model.card)
+        except NothingThereError:
+            return []
+
+    def _sort(self, item: NamedScene, before: Sighting | None, now: float, look: Look, seen: dict[str, Stamps]) -> None:
+        """Put one scene where it belongs."""
+        paths = item.scene.paths
+        if is_remote(paths[0]):
+            return self._by_state(item, before, look)
+        if before is None or stamps_of(_stamped(before.stamps) or paths) != json.loads(before.stamps):
+            if not all(self._is_inside(Path(path)) for path in paths):
+                look.outside.append(item.name)
+            else:
+                seen[key_of(item)] = json.dumps(stamps_of(paths))
+                look.waiting.append(item.name)
+            return None
+        if before.identity is not None:
+            return self._by_state(item, before, look)
+        whole = now - before.since >= self._recipe.service.settle_seconds
+        (look.fresh.append(item) if whole and not _is_unfinished(paths) else look.waiting.append(item.name))
+        return None
+
+    def _by_state(self, item: NamedScene, before: Sighting | None, look: Look) -> None:
+        """Put a scene of known content where it belongs."""
+        if before is not None and before.held:
+            look.held.append(item.name)
+        elif before is None or before.state not in ("done", "quarantined") or self._is_outdated(before):
+            look.fresh.append(item)
+        else:
+            look.known += 1
+
+    def _is_outdated(self, before: Sighting) -> bool:
+        """Tell whether a scene that is done is to be done again, since it was by another recipe or other weights."""
+        made = before.recipe, before.weights
+        return self._backfill and before.state == "done" and made != (self._fingerprint, self._model.sha256)
+
+    def _is_inside(self, path: Path) -> bool:
+        real = Path(os.path.realpath(path))
+        return any(real.is_relative_to(root) for root in self._roots)
+
+
+def key_of(item: NamedScene) -> str:
+    """Return what stands for a scene's files in the ledger."""
+    return "\n".join(item.scene.paths)
+
+
+def stamps_of(paths: Iterable[str]) -> list[list[str | int]]:
+    """Return path, size, time of change (ns) and inode of files, and of all files in folders; -1 where one is gone."""
+    found: list[list[str | int]] = []
+    for path in _files(paths):
+        try:
+            state = os.stat(path)  # noqa: PTH116 - ten thousand of them
+            found.append([path, state.st_size, state.st_mtime_ns, state.st_ino])
+        except OSError:
+            found.append([path, -1, -1, -1])
+    return found
+
+
+def fingerprint_of(recipe: Recipe) -> str:
+    """Return a hash of what in a recipe can change labels: not where files lie, how it is cut, or what else is made."""
+    wanted: Any = {
+        "kind": True,
+        "inputs": {"bands", "nodata", "collar", "aoi", "resample_to", "channels"},
+        "model": True,
+        "tiling": {"patch", "overlap", "tolerance", "blend", "accumulator"},
+        "postprocess": True,
+        "compute": {"precision", "backend"},
+        "outputs": {"nodata"},
+    }
+    data = recipe.model_dump(mode="json", include=wanted)
+    if data.get("model"):
+        del data["model"]["weights"]  # their content counts
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def roots_of(recipe: Recipe) -> Iterator[Path]:
+    """Yield the folders, links followed, that a recipe's scenes must lie in; a file that is named is its own."""
+    inputs = recipe.inputs
+    for item in (inputs.path,) if isinstance(inputs.path, str) else inputs.path:
+        if not is_remote(item):
+            path = recipe.resolve(item)
+            parts = path.parts
+            fixed = next((n for n, part in enumerate(parts) if set(part) & set("*?[{")), len(parts))
+            yield Path(os.path.realpath(Path(*parts[:fixed])))
+
+
+def _stamped(stamps: Stamps) -> list[str]:
+    return [str(path) for path, *_ in json.loads(stamps)]
+
+
+def _files(paths: Iterable[str]) -> Iterator[str]:
+    for path in paths:
+        inner = [os.path.join(top, name) for top, _, names in os.walk(path) for name in names]  # noqa: PTH118
+        yield from sorted(inner) or (path,)
+
+
+def _is_unfinished(paths: Iterable[str]) -> bool:
+    """Tell whether a file's name says that it is being copied, or such a part of it lies beside it."""
+    for path in paths:
+        if path.lower().endswith(UNFINISHED) or any(os.path.exists(path + end) for end in UNFINISHED):  # noqa: PTH110
+            return True
+    return False
+
+
+def _elsewhere(path: Path, roots: Sequence[Path]) -> SegflowError:
+    return InputError(
+        f"{path} leads out of {', '.join(map(str, roots))}",
+        "scenes that lie in the folder of the recipe, and read nothing from elsewhere",
+        "copy the file there, or name the other folder in inputs.path",
+    )

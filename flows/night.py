@@ -1,0 +1,269 @@
+"""A night's run: what is new by the ledger, each scene once, until nothing new is found."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Event as Signal
+from threading import Thread
+from time import monotonic, sleep
+from typing import Any, Literal
+
+from flows.ledger import Ledger, Row, open_ledger
+from flows.ledger.looking import Look, Looker, fingerprint_of
+from flows.scene_log import SceneLog
+from flows.workers import with_workers
+from pipelines.engine import model_of
+from pipelines.events import Event, Listener, SceneEnded, SceneStarted
+from pipelines.prepare import NamedScene, Selection
+from pipelines.runner import Outcome, Stages
+from segflow.errors import BusyError, SegflowError
+from segflow.recipe import Recipe, open_text
+from segflow.report import SceneState
+
+_LOG = logging.getLogger(__name__)
+_BEATS = 4
+"""How often a run says that it is alive while its lease lasts."""
+
+NightState = Literal["done", "degraded", "failed"]
+
+
+@dataclass(slots=True)
+class Night:
+    """What a run of what is new came to.
+
+    Attributes:
+        name: of the run.
+        scenes: what became of each scene that was tried.
+        look: what the last look found.
+        quarantined: names of scenes that were put into quarantine.
+        max_failed: share of scenes that may fail.
+        unsent: what could not be made of all scenes, or sent elsewhere, in words; the next run tries it again.
+        busy: whether another run is at work in the folder, to which the rest was left.
+    """
+
+    name: str
+    max_failed: float
+    scenes: list[SceneState] = field(default_factory=list)
+    look: Look = field(default_factory=Look)
+    quarantined: list[str] = field(default_factory=list)
+    busy: bool = False
+    unsent: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[SceneState]:
+        """The scenes that failed."""
+        return [item for item in self.scenes if item.error is not None]
+
+    @property
+    def state(self) -> NightState:
+        """done; degraded: some scenes failed; failed: more than `max_failed` of them."""
+        if not self.failed:
+            return "degraded" if self.unsent else "done"
+        return "failed" if len(self.failed) > self.max_failed * len(self.scenes) else "degraded"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "state": self.state,
+            "scenes": [{"scene": item.scene, "state": item.state, "error": item.error} for item in self.scenes],
+            "quarantined": self.quarantined,
+            "waiting": self.look.waiting,
+            "running": self.look.held,
+            "outside": self.look.outside,
+            "known": self.look.known,
+            "busy": self.busy,
+            "unsent": self.unsent,
+        }
+
+    @property
+    def summary(self) -> str:
+        """One line for a log, a list of runs, a message."""
+        done, failed = len(self.scenes) - len(self.failed), self.failed
+        parts = [f"{done} new" if self.scenes else "nothing new"]
+        parts += [f"{len(failed)} failed ({_some([item.scene for item in failed])})"] if failed else []
+        for names, what in (
+            (self.quarantined, "put into quarantine"),
+            (self.look.waiting, "still being copied"),
+            (self.look.held, "with another run"),
+            (self.look.outside, "outside of the folder"),
+        ):
+            parts += [f"{len(names)} {what}"] if names else []
+        parts += [f"{len(self.unsent)} not sent"] if self.unsent else []
+        parts += [f"{self.look.known} known"]
+        return ", ".join(parts) + ("; another run is at work here" if self.busy else "")
+
+
+def run_night(
+    recipe: Recipe,
+    *,
+    backfill: bool = False,
+    listener: Listener = lambda _: None,
+    stages: Stages | None = None,
+    name: str = "run",
+) -> Night:
+    """Segment what is new, each scene once, whoever else asks for it at the same time.
+
+    Killed at any moment, it leaves scenes that the next run takes up where they were.
+
+    Args:
+        recipe: what is meant, and how it is operated.
+        backfill: also do again what was done with another recipe or other weights.
+        listener: told of progress.
+        stages: the stages; a scheduler wraps them.
+        name: the run is remembered by it.
+
+    Raises:
+        SegflowError: the run as a whole cannot be: the model, the folder, the ledger, the cluster.
+    """
+    model = model_of(recipe)
+    night = Night(name, recipe.service.max_failed)
+    with open_ledger(recipe) as ledger:
+        began = ledger.now()
+        looker = Looker(recipe, model, ledger, backfill)
+        turn = _Turn(ledger, looker, night, listener, (fingerprint_of(recipe), model.sha256), backfill)
+        with _alive(ledger, recipe.service.lease_seconds):
+            try:
+                while fresh := _fresh(looker, turn, recipe):
+                    outcome = with_workers(
+                        recipe,
+                        Selection(),
+                        listener=turn.heard,
+                        stages=stages,
+                        force=False,
+                        scenes=fresh,
+                        admit=turn.admit,
+                    )
+                    turn.left(outcome)
+            except BusyError as error:
+                night.busy = True
+                _LOG.warning("%s; what is new is left to it", error.found)
+            finally:
+                turn.end()
+        done = len(night.scenes) - len(night.failed)
+        if night.scenes:
+            ledger.ran(name, began, night.state, done, len(night.failed), {})
+    return night
+
+
+def _fresh(looker: Looker, turn: _Turn, recipe: Recipe) -> list[NamedScene]:
+    """Look for scenes that this run has not tried; wait for files to settle, and for runs that seem to be dead."""
+    end, beat = monotonic() + recipe.service.lease_seconds * 1.25, recipe.service.lease_seconds / _BEATS
+    settled = alive = False
+    while True:
+        turn.night.look = look = looker.look()
+        fresh = [item for item in look.fresh if item.name not in turn.tried]
+        if look.waiting and not settled:
+            settled = True
+            sleep(recipe.service.settle_seconds)
+        elif fresh:
+            return fresh
+        elif look.held and not alive and monotonic() < end:
+            alive = not turn.may_be_dead(look.held)
+            sleep(0 if alive else min(1.0, beat / 2))
+        else:
+            return []
+
+
+class _Turn:
+    """Scenes as they come to this run: claimed before, told to the ledger after."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        looker: Looker,
+        night: Night,
+        listener: Listener,
+        made: tuple[str, str],
+        backfill: bool,
+    ) -> None:
+        self.night = night
+        self.tried: set[str] = set()
+        self._ledger = ledger
+        self._looker = looker
+        self._listener = listener
+        self._made = made
+        self._backfill = backfill
+        self._identities: dict[str, str] = {}
+        self._leases: dict[str, float] = {}
+        self._log = SceneLog()
+
+    def admit(self, item: NamedScene) -> bool:
+        """Claim a scene for this run; one that cannot be read fails here."""
+        self.tried.add(item.name)
+        self._log.begin()
+        error = None
+        try:
+            identity = self._looker.identify(item)
+        except SegflowError as told:
+            error = str(told)
+            identity = self._looker.identify_broken(item)
+        if identity in self._identities.values():
+            return False  # the same content under another name
+        if not self._ledger.claim(identity, item.name, *self._made, self._backfill):
+            return False
+        self._identities[item.name] = identity
+        if error is None:
+            return True
+        self.heard(SceneEnded(SceneState(scene=item.name, state="refused", error=error)))
+        return False
+
+    def heard(self, event: Event) -> None:
+        """Hear of an event, and tell the ledger what became of a scene."""
+        if isinstance(event, SceneStarted):
+            self._log.note(f"{event.scene}: {event.forwards} patches to run{', resumed' if event.resumed else ''}")
+        if isinstance(event, SceneEnded):
+            self._log.note(f"{event.state.scene}: {event.state.state}: {event.state.error or 'whole'}")
+            self.night.scenes.append(event.state)
+            identity = self._identities[event.state.scene]
+            if event.state.error is None:
+                self._ledger.done(identity)
+            elif self._ledger.failed(identity, open_text(event.state.error), self._log.text()) == "quarantined":
+                self.night.quarantined.append(event.state.scene)
+        self._listener(event)
+
+    def left(self, outcome: Outcome) -> None:
+        """Take note of what could not be sent: its scenes come again in the next run, which sends them."""
+        if outcome.unpublished:
+            self.night.unsent.extend(outcome.unpublished)
+            self._ledger.retry([item.scene for item in outcome.report.scenes if item.error is None])
+
+    def may_be_dead(self, names: list[str]) -> bool:
+        """Tell whether one of the runs that hold these scenes has not been heard of since this was asked before."""
+        before, self._leases = self._leases, {row.name: row.lease or 0.0 for name in names for row in self._held(name)}
+        return not before or any(before.get(name) == lease for name, lease in self._leases.items())
+
+    def _held(self, name: str) -> list[Row]:
+        return [row for row in self._ledger.named(name) if row.state == "running"]
+
+    def end(self) -> None:
+        """Give back what was begun and not ended."""
+        self._log.close()
+        self._ledger.release()
+
+
+@contextmanager
+def _alive(ledger: Ledger, lease_seconds: float) -> Iterator[None]:
+    """Say that this run is alive, from a thread, as long as it is."""
+    over = Signal()
+
+    def beat() -> None:
+        while not over.wait(lease_seconds / _BEATS):
+            try:
+                ledger.beat()
+            except Exception as error:  # the next one may be heard
+                _LOG.warning("the ledger cannot be told that this run is alive: %s", error)
+
+    thread = Thread(target=beat, name="segflow-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
