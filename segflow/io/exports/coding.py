@@ -17,7 +17,7 @@ from typing import Any
 from segflow.errors import OutputError
 from segflow.models.card import LabelClass
 
-_CODE = re.compile(r"^\s*(\S{1,16})\s+(\S+)\s+(\S.*?)\s*$")
+_CODE = re.compile(r"^\s*(\S+)\s+(\S+)\s+(\S.*?)\s*$")
 _KEYS = ("category", "type", "modifier", "laterality", "region", "region_modifier")
 EXAMPLE = "{category: SCT 91723000 Anatomical Structure, type: SCT 10200004 Liver, laterality: SCT 7771000 Left}"
 
@@ -29,6 +29,11 @@ class Code:
     value: str
     scheme: str
     meaning: str
+
+    def __post_init__(self) -> None:
+        for what, text, most in (("scheme", self.scheme, 16), ("code", self.value, 64), ("meaning", self.meaning, 64)):
+            if not 0 < len(text.strip()) <= most:
+                raise ValueError(f"the {what} {text!r} is empty or longer than DICOM's {most} letters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,8 @@ def codings_of(classes: Sequence[LabelClass], path: Path | None) -> dict[int, Co
         raise OutputError(
             f"no codes say what these classes are: {names}{more}",
             "a category and a type for each class but 0, as DICOM wants them; none are made up",
-            f"write `codes` at each class in the model's card, such as {EXAMPLE}, or name a dcmqi JSON that has "
-            f"labelID {lacking[0].id}: outputs.dicom_seg.codes",
+            f"write `codes` at each class in the model's card or in model.classes, such as {EXAMPLE}, or name a dcmqi "
+            f"JSON that has labelID {lacking[0].id}: outputs.dicom_seg.codes",
         )
     return {number: coding for number, coding in found.items() if coding is not None}
 
@@ -98,14 +103,17 @@ def coding_of(item: LabelClass) -> Coding | None:
 
 
 def _parsed(item: LabelClass, key: str, text: str) -> Code:
-    match = _CODE.match(text)
-    if match is None:
+    try:
+        match = _CODE.match(text)
+        if match is None:
+            raise ValueError("one of scheme, code and meaning is missing")
+        return Code(match[2], match[1], match[3])
+    except ValueError as error:
         raise OutputError(
-            f"codes.{key} of class {item.id} ({item.name}) is {text!r}",
+            f"codes.{key} of class {item.id} ({item.name}) is {text!r}: {error}",
             "the scheme, the code and its meaning, such as SCT 10200004 Liver",
             "correct the model's card",
-        )
-    return Code(match[2], match[1], match[3])
+        ) from error
 
 
 def read_dcmqi(path: Path) -> dict[int, Coding]:

@@ -16,6 +16,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
+from segflow.io.exports.dicom_inherited import TYPE_2
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
@@ -49,12 +51,13 @@ def identity_of(sources: Sequence[Dataset], facts: Iterable[str]) -> Identity:
 
     Args:
         sources: the images.
-        facts: what else decides the bytes, such as the labels' hash and the settings.
+        facts: what else decides the bytes, such as the labels' hash and what made them.
     """
     date, time = _latest(sources) or datetime.now().strftime("%Y%m%d %H%M%S").split()
     digest = hashlib.sha256()
     uids = (str(source.SOPInstanceUID) for source in sources)
-    for part in (date, time, *(version(maker) for maker in _MAKERS), *facts, *uids):
+    patient = (str(sources[0].get(keyword)) for keyword in TYPE_2)
+    for part in (date, time, *(version(maker) for maker in _MAKERS), *facts, *patient, *uids):
         digest.update(part.encode() + b"\0")
     return Identity(digest.hexdigest(), date, time)
 

@@ -104,14 +104,8 @@ class DicomSeg:
         sources = list(series.headers())
         header = read_volume_header(str(published.labels))
         frames = _renumbered(_label_frames(header, series), [item for item, _ in segments])
-        facts = (
-            published.fingerprint,
-            hashlib.sha256(frames.data).hexdigest(),
-            repr(segments),
-            str(dict(self.settings)),
-        )
-        identity = identity_of(sources, facts)
-        algorithm = _algorithm(published)
+        algorithm, voxels = _algorithm(published), hashlib.sha256(frames.data).hexdigest()
+        identity = identity_of(sources, (self._kind, voxels, repr(algorithm), repr(segments)))
         made = segmentation_of(sources, frames, segments, algorithm, identity, self._kind)
         paths = self.files(published.scene, published.folder)
         with replacing(paths[0]) as part:

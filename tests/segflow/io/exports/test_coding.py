@@ -15,6 +15,7 @@ from segflow.models.card import LabelClass, read_card
 from tests.segflow.io.exports.making import CODED, LIVER, REST
 
 BUILT_IN = Path(segflow.models.__file__).parent / "builtin"
+LONG = {"CodeValue": "1", "CodingSchemeDesignator": "SCT", "CodeMeaning": "x" * 65}
 TUMOUR = {
     "labelID": 1,
     "SegmentedPropertyCategoryCodeSequence": {
@@ -65,7 +66,7 @@ def test_missing_codes_are_refused_by_the_name_of_the_class_with_where_to_put_th
     assert "outputs.dicom_seg.codes" in refused.value.remedy
 
 
-@pytest.mark.parametrize("text", ["10200004", "SCT 10200004", "", "a-scheme-of-seventeen 1 x"])
+@pytest.mark.parametrize("text", ["10200004", "SCT 10200004", "", "a-scheme-of-seventeen 1 x", "SCT 1 " + "x" * 65])
 def test_what_is_no_code_is_refused(text: str) -> None:
     wrong = LabelClass(id=1, name="liver", colour="#010101", codes={"category": "SCT 1 x", "type": text})
     with pytest.raises(OutputError, match=r"codes\.type of class 1"):
@@ -80,6 +81,7 @@ def test_what_is_no_code_is_refused(text: str) -> None:
         ('{"segmentAttributes": [[{"labelID": 1}]]}', "'SegmentedPropertyCategoryCodeSequence' is missing"),
         ('{"segmentAttributes": 5}', "cannot be read"),
         (json.dumps({"segmentAttributes": [[{**TUMOUR, "SegmentedPropertyTypeCodeSequence": []}]]}), "is empty"),
+        (json.dumps({"segmentAttributes": [[{**TUMOUR, "AnatomicRegionSequence": LONG}]]}), "longer than DICOM's 64"),
     ],
 )
 def test_a_json_that_is_none_of_dcmqi_is_refused(tmp_path: Path, content: str, why: str) -> None:

@@ -120,6 +120,8 @@ def test_a_repeat_gives_the_same_bytes_and_other_labels_other_uids(tmp_path: Pat
         exporter.files("scene", published.folder), exporter.files("scene", again.folder), strict=True
     ):
         assert first.read_bytes() == second.read_bytes()
+    alone = written(DicomSeg(), scene(tmp_path / "alone", place, labels_of()))
+    assert alone.SOPInstanceUID == one.SOPInstanceUID  # a report beside it makes no other segmentation
     other = written(exporter, scene(tmp_path / "three", place, labels_of(1)))
     assert other.SOPInstanceUID != one.SOPInstanceUID
     assert other.SeriesInstanceUID != one.SeriesInstanceUID
