@@ -43,6 +43,7 @@ def names_beside(path: Path) -> Path:
 def together_files(recipe: Recipe) -> tuple[str, ...]:
     """Return the names of what is made of all scenes of a run, besides its report."""
     names = {COLLECTION: recipe.outputs.stac, f"{recipe.name}.vrt": recipe.outputs.vrt}
+    names[f"{recipe.name}.qml"] = recipe.outputs.vrt and recipe.outputs.qml
     return tuple(name for name, asked in names.items() if asked)
 
 

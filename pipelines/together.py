@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pipelines.outputs import layer_files
 from segflow.errors import SegflowError
+from segflow.io.atomic import write_text
+from segflow.io.exports.qml import style
 from segflow.io.exports.stac import COLLECTION, write_collection
 from segflow.io.label_vrt import write_label_vrt
 from segflow.models.card import LabelClass
@@ -33,6 +35,9 @@ def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport]) -> It
         maps = [layer_files(name, recipe.kind, folder)["labels"] for name in names]
         classes = [LabelClass(id=item.id, name=item.name, colour=item.colour) for item in reports[0].classes]
         yield from _told(path.name, lambda: write_label_vrt(path, maps, classes, outputs.nodata))
+        if outputs.qml and path.is_file():
+            styled = path.with_suffix(".qml")
+            yield from _told(styled.name, lambda: write_text(styled, style(classes)))
 
 
 def _told(name: str, write: Callable[[], object]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
@@ -61,9 +61,11 @@ class Outputs(Part):
         None, description="Volumes: of a DICOM series, also <scene>_seg.dcm: true, or a mapping."
     )
 
-    @field_validator("taken")
+    @field_validator("taken", mode="before")
     @classmethod
-    def _iso(cls, value: str | None) -> str | None:
-        for text in [] if value is None else value.split("/", 1):
+    def _iso(cls, value: Any) -> Any:
+        if isinstance(value, date):  # as YAML reads a time without quotes
+            return value.isoformat()
+        for text in value.split("/", 1) if isinstance(value, str) else ():
             datetime.fromisoformat(text)
         return value

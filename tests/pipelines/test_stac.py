@@ -27,7 +27,7 @@ from pipelines import run
 from segflow.errors import OutputError, RecipeError
 from segflow.grid import Grid
 from segflow.io.exports.stac_facts import footprint, when
-from segflow.recipe import parse_recipe
+from segflow.recipe import parse_recipe, read_recipe
 from tests.making import make_model, write_raster
 from tests.pipelines.test_mosaic import cut, recipe_of
 
@@ -146,6 +146,9 @@ def test_an_unknown_time_is_null_with_an_interval_and_a_stated_one_goes_first(ma
     assert when(path, "2020-02-03T04:05:06+02:00") == {"datetime": "2020-02-03T02:05:06Z"}
     interval = {"datetime": None, "start_datetime": "2020-02-03T00:00:00Z", "end_datetime": "2020-03-01T00:00:00Z"}
     assert when(path, "2020-02-03/2020-03-01") == interval
+    text = "kind: raster\ninputs: a.tif\noutputs: {taken: 2024-05-01T10:20:30Z}\n"
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert read_recipe(tmp_path / "recipe.yaml").outputs.taken == "2024-05-01T10:20:30+00:00"
     with pytest.raises(RecipeError, match="taken"):
         recipe_of(tmp_path, tmp_path / "a.tif", tmp_path, outputs={"taken": "last summer"})
     with pytest.raises(RecipeError, match=r"outputs\.stac"):

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segflow.errors import OutputError
+from segflow.io.atomic import write_text
 from segflow.io.cog import write_label_cog
 from segflow.io.exports.protocol import Published
+from segflow.io.exports.qml import style
 from segflow.io.opening import open_source
 from segflow.io.raster import RasterSpec, open_labels
 from segflow.io.rat import sidecar_of
@@ -41,9 +43,9 @@ class Coverage:
     settings: Mapping[str, Any] = {}
 
     def files(self, scene: str, folder: Path) -> tuple[Path, ...]:
-        """Return the GeoTIFF and its table."""
+        """Return the GeoTIFF, its table and its style."""
         path = folder / f"{scene}_coverage.tif"
-        return path, sidecar_of(path)
+        return path, sidecar_of(path), path.with_suffix(".qml")
 
     def require(self, published: Published) -> None:
         """Refuse volumes.
@@ -74,6 +76,7 @@ class Coverage:
 
             tags = {"SEGFLOW_MODEL": published.card.name, "SEGFLOW_FINGERPRINT": published.fingerprint}
             write_label_cog(path, read, published.grid, CLASSES, nodata=NODATA, tags=tags, description="coverage")
+        write_text(path.with_suffix(".qml"), style(CLASSES))
 
 
 def surrounded(valid: Valid, box: Box, shape: tuple[int, ...], margin: tuple[int, ...]) -> NDArray[np.bool_]:

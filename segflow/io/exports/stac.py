@@ -148,7 +148,7 @@ class Stac:
                     asset["classification:classes"] = classified(COVERAGE)
                 if path.suffix == ".qml":
                     asset |= {**checksum(path), "roles": ["metadata"]}
-                yield path.suffix[1:] if path.suffix != ".tif" else other.name, asset
+                yield other.name if path.suffix == ".tif" else _key(path, published.scene), asset
         weights = published.weights or Path("weights")
         yield (
             "model",
@@ -160,6 +160,12 @@ class Stac:
                 "mlm:artifact_type": _ARTIFACTS.get(weights.suffix, "torch.save"),
             },
         )
+
+
+def _key(path: Path, scene: str) -> str:
+    """Return the key of a file that is no raster: its ending, and what of it is told, if that is not the label map."""
+    what = path.stem.removeprefix(scene).strip("_")
+    return path.suffix[1:] if what in ("", "labels") else f"{what}-{path.suffix[1:]}"
 
 
 def classified(classes: Sequence[LabelClass]) -> list[dict[str, Any]]:
