@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,8 @@ import psutil
 _CPUINFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
 """Where the control groups are mounted."""
+OWN = Path("/proc/self/cgroup")
+"""Names the control group of this process."""
 
 # The extensions that choose between kernels in oneDNN and PyTorch, widest last.
 _EXTENSIONS = (
@@ -20,49 +23,75 @@ _EXTENSIONS = (
 )
 
 
-def usable_cores(cgroup: Path = CGROUP) -> int:
+def usable_cores(cgroup: Path = CGROUP, own: Path = OWN) -> int:
     """Return how many cores this process may keep busy: its CPU affinity, cut by a container's quota. At least 1.
 
     Args:
         cgroup: where the control groups are mounted; version 2 (`cpu.max`) and 1 (`cpu/cpu.cfs_quota_us`) are read.
+        own: the file that names this process's group; those that it lies in bind as well.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    quota = _quota(cgroup)
-    return max(1, cores if quota is None else min(cores, int(quota)))
+    quotas = [quota for group in _groups(cgroup, own, "cpu") if (quota := _quota(group)) is not None]
+    return max(1, min([cores, *map(int, quotas)]))
 
 
-def _quota(cgroup: Path) -> float | None:
-    """Return the cores that a container is granted; None where it is not limited."""
+def _groups(cgroup: Path, own: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of the control groups that bind this process: the mount's own, and those down to its own.
+
+    In a container the mount is the container's group. Under a batch system (Slurm) or systemd it is the machine's, and
+    what binds a job lies deeper.
+    """
     try:
-        if (cgroup / "cpu.max").is_file():
-            quota, period = (cgroup / "cpu.max").read_text().split()
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        lines = []
+    for root, wanted in ((cgroup, ""), (cgroup / controller, controller)):
+        yield root
+        for _, controllers, path in (line for line in lines if len(line) == 3):
+            if wanted not in controllers.split(",") or ".." in path:
+                continue
+            group = root
+            for name in path.strip("/").split("/"):
+                group = group / name
+                if group != root:
+                    yield group
+
+
+def _quota(group: Path) -> float | None:
+    """Return the cores that a control group is granted; None where it is not limited."""
+    try:
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text().split()
         else:
-            quota, period = ((cgroup / "cpu" / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+            quota, period = ((group / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
         granted = float(quota) / float(period)
     except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
         return None
     return granted if granted > 0 else None
 
 
-def memory_room(cgroup: Path = CGROUP) -> int | None:
-    """Return the bytes that a container may still take; None where it is not limited.
+def memory_room(cgroup: Path = CGROUP, own: Path = OWN) -> int | None:
+    """Return the bytes that container and batch job may still take; None where nothing limits them.
 
     Pages of files that were read count as used, but go when memory is wanted: they are taken off (version 2).
 
     Args:
         cgroup: as in `usable_cores`; version 2 (`memory.max`) and 1 (`memory/memory.limit_in_bytes`) are read.
+        own: as in `usable_cores`.
     """
-    version_2 = (cgroup / "memory.max").is_file()
-    files = (
-        ("memory.max", "memory.current")
-        if version_2
-        else tuple(f"memory/memory.{what}_in_bytes" for what in ("limit", "usage"))
-    )
+    rooms = [room for group in _groups(cgroup, own, "memory") if (room := _room(group)) is not None]
+    return min(rooms, default=None)
+
+
+def _room(group: Path) -> int | None:
+    """Return the bytes that are left in one control group; None where it is not limited."""
+    version_2 = ("memory.max", "memory.current")
+    files = version_2 if (group / "memory.max").is_file() else ("memory.limit_in_bytes", "memory.usage_in_bytes")
     try:
-        limit, used = (int((cgroup / name).read_text()) for name in files)
+        limit, used = (int((group / name).read_text()) for name in files)
     except (OSError, ValueError):  # no such file, or "max"
         return None
-    return max(0, limit - used + min(used, _idle_pages(cgroup)))
+    return max(0, limit - used + min(used, _idle_pages(group)))
 
 
 def memory_left(cgroup: Path = CGROUP) -> int:
@@ -72,10 +101,10 @@ def memory_left(cgroup: Path = CGROUP) -> int:
     return free if room is None else min(free, room)
 
 
-def _idle_pages(cgroup: Path) -> int:
+def _idle_pages(group: Path) -> int:
     """Return the bytes of cached files that the system would give up at once."""
     try:
-        lines = (cgroup / "memory.stat").read_text().splitlines()
+        lines = (group / "memory.stat").read_text().splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)

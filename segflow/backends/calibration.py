@@ -39,6 +39,7 @@ class Calibration:
         unseen: whether these were none of the patches that it was calibrated with.
         agreement: share of cells, in the patches held out, with the label that float32 gives.
         speed: how many times as fast as float32 it was there, by the shortest of three turns.
+        patch: cells of the patches that it takes, in array order; empty where an earlier version made it.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Calibration:
     unseen: bool
     agreement: float
     speed: float
+    patch: tuple[int, ...] = ()
 
     @property
     def words(self) -> str:

@@ -58,14 +58,17 @@ def calibrated(
         settings: of int8, without a calibrated network.
         samples: gives the patches; asked only where they are needed.
         home: folder that all workers see; None: the user's cache folder only.
-        recorded: key of the network that results here were made with; it is used again while it exists.
+        recorded: key of the network that results here were made with; it is used again while it exists, for patches
+            of the extent that it was made for.
 
     Raises:
         ModelError: NNCF is not installed, there is no patch, or the network cannot be quantised.
         OutputError: no folder can be written.
     """
     if recorded is not None and (folder := _kept(recorded, home)) is not None:
-        return replace(settings, quantised=str(folder)), _read(folder)
+        known = _read(folder)
+        if known.patch == settings.patch:
+            return replace(settings, quantised=str(folder)), known
     found = samples()
     key = key_of(
         {
@@ -110,7 +113,8 @@ def _unwritable(folder: Path, error: Exception) -> OutputError:
 
 
 def _read(folder: Path) -> Calibration:
-    return Calibration(**json.loads((folder / _FACTS).read_text()))
+    facts = json.loads((folder / _FACTS).read_text())
+    return Calibration(**{**facts, "patch": tuple(facts.get("patch", ()))})
 
 
 def _kept(key: str, home: Path | None) -> Path | None:
@@ -167,7 +171,7 @@ def _make(
         ) from error
     ov.save_model(quantised, str(folder / NETWORK), compress_to_fp16=False)
     agreement, speed = _compared(checked, card, replace(settings, quantised=str(folder)), held or used)
-    made = Calibration(key, samples.name, len(used), len(held or used), bool(held), agreement, speed)
+    made = Calibration(key, samples.name, len(used), len(held or used), bool(held), agreement, speed, settings.patch)
     (folder / _FACTS).write_text(json.dumps(asdict(made), indent=1))
     return made
 

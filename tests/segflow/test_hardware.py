@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from segflow.hardware import memory_room
+from segflow.hardware import memory_room, usable_cores
 
 GIB = 1 << 30
 
@@ -38,3 +38,33 @@ def test_version_1_without_a_limit_leaves_more_than_any_machine_has(tmp_path: Pa
     room = memory_room(tmp_path)
     assert room is not None
     assert room > 1 << 60
+
+
+@pytest.mark.parametrize(
+    ("own", "files"),
+    [
+        ("0::/system.slice/slurmstepd.scope/job_7/step_0", "{group}/memory.{name}"),
+        ("11:memory:/system.slice/slurmstepd.scope/job_7\n1:name=systemd:/", "memory/{group}/memory.{name}_in_bytes"),
+    ],
+)
+def test_a_batch_job_s_limit_binds_though_the_mount_is_the_machine_s(tmp_path: Path, own: str, files: str) -> None:
+    version_2 = own.startswith("0::")
+    names = ("max", "current") if version_2 else ("limit", "usage")
+    job = "system.slice/slurmstepd.scope/job_7"
+    for group, limit in (("system.slice", 8 * GIB), (job, 3 * GIB)):
+        for name, value in zip(names, (limit, GIB), strict=True):
+            path = tmp_path / files.format(group=group, name=name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{value}\n")
+    (tmp_path / "own").write_text(own + "\n")
+    assert memory_room(tmp_path, tmp_path / "own") == 2 * GIB
+    (tmp_path / "own").write_text("0::/\n")
+    assert memory_room(tmp_path, tmp_path / "own") is None
+
+
+def test_a_batch_job_s_share_of_the_processor_binds(tmp_path: Path) -> None:
+    (tmp_path / "job").mkdir()
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    (tmp_path / "job" / "cpu.max").write_text("100000 100000\n")
+    (tmp_path / "own").write_text("0::/job\n")
+    assert usable_cores(tmp_path, tmp_path / "own") == 1

@@ -7,6 +7,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,25 @@ def test_a_calibrated_network_is_made_once_and_has_the_same_bits_in_every_proces
     resumed = calibrated(model, fails, home=home, recorded=recorded)
     assert hash_of(resumed, model) == hash_of(first, model)
     assert resumed.calibration == first.calibration
+
+
+def test_a_network_that_was_calibrated_for_another_patch_is_not_taken_over(
+    make_model: Any, make_patches: Any, samples: Any
+) -> None:
+    model = make_model()
+    first = calibrated(model, samples)
+    recorded = Recorded("openvino", "", first.forward.facts["calibration"])
+    other = tuple(2 * n for n in model.card.patch)
+    choice = choose(model, INT8, 1, other, samples=lambda: larger(samples()), recorded=recorded)
+    assert choice.forward.facts["calibration"] != recorded.calibration
+    (found,) = choice.forward.stream([np.zeros((len(model.card.channels), *other), np.float32)])
+    assert found.shape == (model.card.output_channels, *other)
+
+
+def larger(found: Samples) -> Samples:
+    """The same patches, of twice the extent."""
+    twice = {"take": lambda count: [np.tile(patch, (1, 2, 2)) for patch in found.take(count)]}
+    return replace(found, identity="of larger patches", **twice)  # type: ignore[arg-type]
 
 
 def test_a_network_that_was_lost_is_made_again_to_the_bit(make_model: Any, samples: Any) -> None:
