@@ -15,6 +15,7 @@ from distributed import Client, LocalCluster
 from segflow.errors import ClusterError, SegflowError
 from segflow.recipe import Compute
 
+_LOG = logging.getLogger(__name__)
 NEVER = logging.CRITICAL + 1
 for _name in ("distributed", "distributed.client", "distributed.gc", "tornado.application"):
     logging.getLogger(_name).setLevel(NEVER)  # importing distributed has just made them talk
@@ -78,9 +79,8 @@ def local(workers: int, gpu: bool = False) -> Iterator[Any]:
     # Without routes nothing is served by HTTP; on port 0 two runs do not meet on 8787.
     settings: dict[str, Any] = {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")}
     settings["distributed.worker.preload"] = ["flows.dask_worker"]
-    with (
-        dask.config.set(settings),
-        LocalCluster(
+    with dask.config.set(settings):
+        cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
@@ -89,9 +89,19 @@ def local(workers: int, gpu: bool = False) -> Iterator[Any]:
             memory_limit=0,
             silence_logs=NEVER,
             resources={"GPU": 1} if gpu else None,
-        ) as cluster,
-    ):
-        yield cluster
+        )
+        try:
+            yield cluster
+        finally:
+            _close(cluster, "the workers on this machine")
+
+
+def _close(cluster: Any, name: str) -> None:
+    """End a cluster; that it does not end well must hide neither a good result nor what went wrong before."""
+    try:
+        cluster.close()
+    except Exception as error:  # whatever a cluster's class raises
+        _LOG.warning("%s did not end well (%s: %s); see whether it is gone", name, type(error).__name__, error)
 
 
 def cluster_class(wanted: dict[str, Any]) -> Any:
@@ -139,7 +149,7 @@ def _started(wanted: dict[str, Any], workers: int) -> Iterator[Any]:
             raise _not_started(wanted, error) from error
         yield cluster
     finally:
-        cluster.close()
+        _close(cluster, str(wanted["class"]))
 
 
 def _not_started(wanted: dict[str, Any], error: Exception) -> ClusterError:

@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain, count, islice
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 from typing import Any
@@ -59,6 +59,8 @@ class DaskExecutor:
     def __init__(self, fleet: Fleet, client: Client) -> None:
         self._fleet = fleet
         self._client = client
+        self._topic = f"segflow-{uuid4().hex}"
+        self._orders = count()
 
     def __call__(self, workshop: Workshop, plan: ScenePlan, jobs: Iterable[BlockJob]) -> Iterator[ChunkRecord]:
         """Submit a bounded number of blocks and yield chunks as they are stored.
@@ -74,7 +76,7 @@ class DaskExecutor:
         if self._fleet.remote:
             send(plan, workshop)
         while True:
-            order = Order(workshop, plan.staging_key, self._fleet.remote, f"segflow-{uuid4().hex}")
+            order = Order(workshop, plan.staging_key, self._fleet.remote, self._topic, next(self._orders))
             shift = _Shift(self._fleet, self._client, order, iter(jobs))
             try:
                 yield from shift.records()
@@ -135,6 +137,7 @@ class _Shift:
         self._inbox: SimpleQueue[bytes | Future] = SimpleQueue()
         self._resources = {"GPU": 1} if fleet.gpu else None
         self._looked = self._seen = monotonic()
+        self._told_paused = False
         self._window = AHEAD * max(1, fleet.most)
 
     def records(self) -> Iterator[ChunkRecord]:
@@ -186,6 +189,7 @@ class _Shift:
         item = self._sent.get(key)
         if item is not None and record.number == item.next:
             item.next += 1
+            self._seen = monotonic()  # a worker that Dask has paused ends what it has begun
             yield record
 
     def _ended(self, future: Future) -> Iterator[ChunkRecord]:
@@ -241,19 +245,36 @@ class _Shift:
             workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         except (OSError, RuntimeError, KeyError) as error:
             raise _LostSchedulerError from error
-        fit = sum(not self._fleet.gpu or item.get("resources", {}).get("GPU", 0) >= 1 for item in workers)
+        able = [item for item in workers if not self._fleet.gpu or item.get("resources", {}).get("GPU", 0) >= 1]
+        running = sum(item.get("status", "running") == "running" for item in able)
         self._looked = monotonic()
-        self._window = AHEAD * max(1, fit, self._fleet.most)
-        if fit:
-            self._seen = self._looked
-        elif self._looked - self._seen > self._fleet.wait_seconds:
-            offered = f", of {len(workers)} none with a GPU" if workers else ""
-            raise ClusterError(
-                f"{self._fleet.name} has had no worker for {self._fleet.wait_seconds:.0f} s{offered}",
-                "at least one worker" + (" that offers Dask's resource GPU" if self._fleet.gpu else ""),
-                ("start workers with --resources GPU=1" if self._fleet.gpu else "start workers")
-                + ", or raise compute.wait_seconds where a queue starts them; the same command goes on from here",
+        self._window = AHEAD * max(1, len(able), self._fleet.most)
+        if running:
+            self._seen, self._told_paused = self._looked, False
+            return
+        if able and not self._told_paused:
+            self._told_paused = True
+            _LOG.warning("all workers of %s are paused by Dask, since their memory is short", self._fleet.name)
+        if self._looked - self._seen > self._fleet.wait_seconds:
+            raise self._forsaken(len(workers), len(able))
+
+    def _forsaken(self, workers: int, able: int) -> ClusterError:
+        """Return what to say of a fleet in which nobody has worked for too long."""
+        seconds = f"{self._fleet.wait_seconds:.0f} s"
+        if able:
+            return ClusterError(
+                f"all {able} workers of {self._fleet.name} have been paused by Dask for {seconds}: memory is short",
+                "workers whose memory holds a block, as `segflow plan` tells it",
+                "start workers with a higher --memory-limit, or set compute.memory to what a worker has, so that "
+                "blocks are cut smaller; the same command goes on from here",
             )
+        offered = f", of {workers} none with a GPU" if workers else ""
+        return ClusterError(
+            f"{self._fleet.name} has had no worker for {seconds}{offered}",
+            "at least one worker" + (" that offers Dask's resource GPU" if self._fleet.gpu else ""),
+            ("start workers with --resources GPU=1" if self._fleet.gpu else "start workers")
+            + ", or raise compute.wait_seconds where a queue starts them; the same command goes on from here",
+        )
 
     def _give_up(self, seconds: float) -> None:
         """Have the workers stop at their next chunk, and wait for that, so that none writes into a given up scene."""
@@ -265,5 +286,5 @@ class _Shift:
                 sleep(0.05)
 
     def _busy(self) -> bool:
-        told: dict[str, Any] = self._client.run(busy, self._order.topic, on_error="ignore")
+        told: dict[str, Any] = self._client.run(busy, self._order.topic, self._order.number, on_error="ignore")
         return any(told.values())

@@ -28,7 +28,7 @@ from segflow.models.model import Model
 
 _MODELS: TypeAdapter[Model] = TypeAdapter(Model)
 _turn = Lock()
-_at_work: Counter[str] = Counter()
+_at_work: Counter[tuple[str, int]] = Counter()
 
 
 def dask_setup(_worker: Any) -> None:
@@ -44,13 +44,15 @@ class Order:
         workshop: the driver's.
         key: the plan's staging key; what is open for it is kept.
         sent: whether plan and network were sent (`flows.parcel`); else their paths are this machine's.
-        topic: where chunks are told.
+        topic: where chunks are told; one for all orders of a driver, since a scheduler keeps all that it has heard of.
+        number: of the driver's order: a scene, or one more try at it.
     """
 
     workshop: Workshop
     key: str
     sent: bool
     topic: str
+    number: int
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ def work(job: BlockJob, order: Order) -> list[ChunkRecord]:
     worker: Any = get_worker()
     key = worker.get_current_task()
     records: list[ChunkRecord] = []
-    _at_work[order.topic] += 1
+    _at_work[order.topic, order.number] += 1
     try:
         with _turn:
             if not _is_awaited(worker, key):
@@ -94,13 +96,13 @@ def work(job: BlockJob, order: Order) -> list[ChunkRecord]:
                 if not _is_awaited(worker, key):
                     break
     finally:
-        _at_work[order.topic] -= 1
+        _at_work[order.topic, order.number] -= 1
     return records
 
 
-def busy(topic: str) -> bool:
-    """Tell whether this worker works on a block of a run."""
-    return _at_work[topic] > 0
+def busy(topic: str, number: int) -> bool:
+    """Tell whether this worker works on a block of an order."""
+    return _at_work[topic, number] > 0
 
 
 def _is_awaited(worker: Any, key: str) -> bool:

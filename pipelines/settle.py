@@ -11,15 +11,15 @@ import numpy as np
 from pipelines.auto import with_tiling_settled
 from pipelines.calibration import samples_of
 from pipelines.engine import Engine, model_of
+from pipelines.prepare import Selection, find_scenes, plan_scene
 from segflow.backends import ForwardSettings, Recorded, candidates, choose, probe
-from segflow.errors import PlanError
+from segflow.backends.room import free_bytes, require_room
+from segflow.errors import PlanError, SegflowError
 from segflow.memory import allowance, growth, rss_bytes, shown
 from segflow.models.model import Model
 from segflow.patches import patch_of
 from segflow.recipe import Recipe
-
-_ESTIMATE: dict[str, float] = {"torch": 1.0, "openvino": 0.4, "onnxruntime": 0.6}
-"""Share of the estimate of `activation_bytes` that was measured."""
+from segflow.sweep.sample import NoForward
 
 
 def settle(recipe: Recipe, recorded: Recorded | None = None, home: Path | None = None) -> Engine:
@@ -77,22 +77,44 @@ def _fitting(recipe: Recipe, model: Model, ways: Sequence[ForwardSettings]) -> s
     """Return the backends whose patches memory holds, before one of them is run.
 
     Raises:
-        PlanError: it holds those of none; the first is told.
+        PlanError: it holds those of none.
     """
-    if ways[0].device != "cpu":
-        return {way.backend for way in ways}
-    from segflow.backends.network import activation_bytes
+    from segflow.backends.network import APPETITES, estimate_bytes
 
-    card = model.card
+    each, weights = estimate_bytes(model, ways[0].patch)
+    if ways[0].device != "cpu":
+        require_room(ways[0].device, int(APPETITES["torch"].least * each), ways[0].batch, free_bytes(ways[0].device))
+        return {way.backend for way in ways}
     held = rss_bytes()
-    each = activation_bytes(model.network(), ways[0].patch, len(card.channels), card.stride)
     allowed = allowance(recipe.compute.memory, held)
-    need = {way.backend: held + int(_ESTIMATE[way.backend] * each * way.batch) for way in ways}
+    need = {way.backend: held + int(APPETITES[way.backend].least * each * way.batch) for way in ways}
     found = {str(backend) for backend, size in need.items() if size <= allowed}
     if not found:
+        way = min(ways, key=lambda way: need[way.backend])
+        appetite = APPETITES[way.backend]
+        _refuse_as_planned(recipe, model, way, int(appetite.most * each), held + appetite.loading_bytes + 2 * weights)
         raise PlanError(
-            f"{ways[0].batch} patches of {list(ways[0].patch)} in flight need about {shown(min(need.values()))}",
+            f"{way.batch} patches of {list(way.patch)} in flight need about {shown(need[way.backend])}",
             f"at most {shown(allowed)}",
             "lower tiling.patch or tiling.batch, or raise compute.memory",
         )
     return found
+
+
+def _refuse_as_planned(recipe: Recipe, model: Model, way: ForwardSettings, each: int, held: int) -> None:
+    """Refuse the first scene by the projection of all that it takes, so that the remedies need not be followed twice.
+
+    Does nothing where there is no scene, or the first is refused for another reason: it is told in its turn.
+
+    Raises:
+        PlanError: it does not fit; the remedies would make it fit.
+    """
+    engine = Engine(model, model.sha256, way, NoForward(way.batch), {}, "", held, 0.0, activation_bytes=each)
+    try:
+        alone = recipe.model_copy(update={"references": None})
+        (first,) = find_scenes(alone, model.card, 1)
+        plan_scene(alone, first, engine, Selection())
+    except PlanError:
+        raise
+    except SegflowError:
+        return

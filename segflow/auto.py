@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from segflow.models.receptive.field import Field
 
 _FAR = 1 << 16
+_LAYERS = 2
 _SHARE = 0.75
 """Of the memory allowed, what the projection of a patch may take; the rest is for what it does not know."""
-_ESTIMATE = {"torch": 1.1, "openvino": 0.6, "onnxruntime": 0.7}
 _REMEDY = "raise tiling.tolerance, give a larger tiling.patch (or auto), or state tiling.overlap"
 
 
@@ -97,7 +97,8 @@ def settle_tiling(
         overlap = -(-cells // card.stride) * card.stride
     else:
         overlap = _overlap(field, fixed, card.stride, blend, len(card.patch), tiling.tolerance, card.name)
-    patch = fixed or _patch(tiling, compute, model, shape or card.patch, overlap, blend, itemsize, held, allowed)
+    scene, memory = _Scene(shape or card.patch, itemsize), _Memory(held, allowed)
+    patch = fixed or _patch(tiling, compute, model, scene, (overlap, blend), memory)
     return AutoTiling(
         asked_of(tiling, model),
         patch,
@@ -144,43 +145,49 @@ def _overlap(
     return max(whole)
 
 
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """What a patch is made for.
+
+    Attributes:
+        shape: cells on the model's grid.
+        itemsize: bytes of an input value.
+    """
+
+    shape: tuple[int, ...]
+    itemsize: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """Bytes: what this process holds, and what the run may use in all."""
+
+    held: int
+    allowed: int
+
+
 def _patch(
-    tiling: Tiling,
-    compute: Compute,
-    model: Model,
-    shape: tuple[int, ...],
-    overlap: int,
-    blend: Profile,
-    itemsize: int,
-    held: int,
-    allowed: int,
+    tiling: Tiling, compute: Compute, model: Model, scene: _Scene, cut: tuple[int, Profile], memory: _Memory
 ) -> tuple[int, ...]:
-    """Return the patch that costs the least, of those that memory holds."""
+    """Return the patch that costs the least, of those that memory holds, with the overlap and blend of `cut`."""
     from segflow.backends.room import free_bytes
 
-    card, axes = model.card, len(shape)
+    card, shape, overlap = model.card, scene.shape, cut[0]
     settings = resolve_settings(compute, tiling.batch, card.patch)
-    network = model.network()
     rate = _bytes_a_cell(model, settings)
-    room = allowed / (compute.workers_here + (compute.workers_here > 1))
+    room = memory.allowed / (compute.workers_here + (compute.workers_here > 1))
     on_device = free_bytes(settings.device)
 
     def fits(patch: tuple[int, ...]) -> bool:
-        step = tuple(n - overlap for n in patch)
-        lattice = Lattice.of(shape, patch, step, blend)
-        sweep = max(range(axes), key=lambda axis: shape[axis])
-        rows = rows_of(step[sweep])
-        block = tuple(-(-n // rows) * rows if axis == sweep else n for axis, n in enumerate(shape))
-        layout = Layout(lattice, shape, Box.whole(shape), sweep, block, rows)
         in_process = 0 if on_device else int(rate * prod(patch))
-        needs = Network(len(card.channels), card.output_channels, in_process, settings.batch, held)
-        layers = 2
-        return demand(layout, needs, itemsize, tiling.accumulator, layers).total_bytes <= _SHARE * room
+        needs = Network(len(card.channels), card.output_channels, in_process, settings.batch, memory.held)
+        layout = _whole(shape, patch, cut)
+        return demand(layout, needs, scene.itemsize, tiling.accumulator, _LAYERS).total_bytes <= _SHARE * room
 
-    space = on_device * _SHARE if on_device else _SHARE * room - held
+    space = on_device * _SHARE if on_device else _SHARE * room - memory.held
     most = int(space / (rate * settings.batch * (2 if on_device else 1)))
     at_once, besides = settings.batch * compute.most_workers, 1 + settings.batch
-    square = getattr(network, "square", False)
+    square = getattr(model.network(), "square", False)
     found = least_work(shape, card.stride, overlap, at_once, most, fits, square, besides)
     found = found or least_work(shape, card.stride, overlap, at_once, most // 2, square=square, besides=besides)
     if found is None:
@@ -193,11 +200,21 @@ def _patch(
     return found
 
 
+def _whole(shape: tuple[int, ...], patch: tuple[int, ...], cut: tuple[int, Profile]) -> Layout:
+    """Return a scene as one block."""
+    overlap, blend = cut
+    step = tuple(n - overlap for n in patch)
+    sweep = max(range(len(shape)), key=lambda axis: shape[axis])
+    rows = rows_of(step[sweep])
+    block = tuple(-(-n // rows) * rows if axis == sweep else n for axis, n in enumerate(shape))
+    return Layout(Lattice.of(shape, patch, step, blend), shape, Box.whole(shape), sweep, block, rows)
+
+
 def _bytes_a_cell(model: Model, settings: ForwardSettings) -> float:
     """Return the memory that each cell of a patch in flight takes, input and output included."""
-    from segflow.backends.network import activation_bytes
+    from segflow.backends.network import APPETITES, estimate_bytes
 
     card = model.card
     channels = 3 * (len(card.channels) + card.output_channels)
-    whole = activation_bytes(model.network(), card.patch, len(card.channels), card.stride)
-    return float(_ESTIMATE[settings.backend] * whole / prod(card.patch) + 4 * channels)
+    each, _ = estimate_bytes(model, card.patch)
+    return float(APPETITES[settings.backend].most * each / prod(card.patch) + 4 * channels)

@@ -187,7 +187,10 @@ def _attempt(checked: Checked, settings: ForwardSettings, why: str) -> Choice | 
 
 
 def _trial(model: Model, checked: Checked, ways: Sequence[ForwardSettings]) -> Choice:
-    """Run a patch by each backend in turns, and keep the fastest.
+    """Run a patch by each backend in turns, and load the fastest anew.
+
+    Anew, so that what it takes is measured on a network that no patch has gone through: as in later runs, which have
+    no trial.
 
     Raises:
         ModelError: none takes the network; what the first of them said.
@@ -199,13 +202,14 @@ def _trial(model: Model, checked: Checked, ways: Sequence[ForwardSettings]) -> C
     patch = probe_patch(model.card, ways[0].patch)
     best = _turns({name: choice.forward for name, choice in loaded.items()}, patch)
     taken = pick(best)
-    for name, choice in loaded.items():
-        if name != taken:
-            choice.forward.close()
+    settings = loaded[taken].settings
+    for choice in loaded.values():
+        choice.forward.close()
+    loaded.clear()
     _give_back_memory()
     told = ", ".join(f"{name} {seconds * 1000:.3g} ms a patch" for name, seconds in best.items())
     why = f"by a trial: {told}" + "".join(f"; {name} does not take this network" for name in left_out)
-    return Choice(loaded[taken].settings, loaded[taken].forward, why)
+    return _the_only(checked, settings, why)
 
 
 def pick(seconds: dict[Backend, float]) -> Backend:
@@ -265,7 +269,7 @@ def _version(backend: Backend) -> str:
 
 
 def _give_back_memory() -> None:
-    """Return what the losers of a trial held to the system, so that it is not taken for what the run needs."""
+    """Return what the networks of a trial held to the system, so that it is not taken for what the run needs."""
     gc.collect()
     with suppress(OSError, AttributeError):  # another C library than GNU's keeps nothing back
         CDLL("libc.so.6").malloc_trim(0)

@@ -15,9 +15,33 @@ from segflow.models.card import Card
 from segflow.models.ensemble import Averaged
 from segflow.models.formats.export import ExportedNetwork
 from segflow.models.formats.onnx_network import OnnxNetwork
+from segflow.models.model import Model
 from segflow.models.probabilities import Probabilities
 
 _TRIAL = {2: 64, 3: 32}  # cells an axis of the patch that shapes are tried with, or a little more
+
+
+@dataclass(frozen=True, slots=True)
+class Appetite:
+    """What a backend takes of memory, as measured with U-Nets and SegNets in 2-D and 3-D.
+
+    Attributes:
+        least: share of `activation_bytes` that a patch takes at the least: a probe is refused where even this does not
+            fit.
+        most: the same at the most: a patch is made so large that this fits.
+        loading_bytes: what its library, and a network of 2 million weights in it, add to a process with PyTorch.
+    """
+
+    least: float
+    most: float
+    loading_bytes: int
+
+
+APPETITES: dict[str, Appetite] = {
+    "torch": Appetite(1.0, 1.1, 16 << 20),
+    "openvino": Appetite(0.4, 0.6, 230 << 20),
+    "onnxruntime": Appetite(0.6, 0.7, 190 << 20),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +129,18 @@ def activation_bytes(network: nn.Module, patch: tuple[int, ...], channels: int, 
             hook.remove()
     passes = int(getattr(network, "passes", 1))  # of nnU-Net's folds and mirrored views, one after the other as well
     return 2 * sum(cells) * prod(patch) // prod(small) // passes + int(getattr(network, "chunk_bytes", 0))
+
+
+def estimate_bytes(model: Model, patch: tuple[int, ...]) -> tuple[int, int]:
+    """Estimate what one request of a model holds, by `activation_bytes`, and what its weights hold.
+
+    Args:
+        model: card and weights; its network is loaded.
+        patch: cells of a patch, in array order.
+    """
+    network, card = model.network(), model.card
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    return activation_bytes(network, patch, len(card.channels), card.stride), weights
 
 
 def _require_fitting(network: nn.Module, card: Card, patch: tuple[int, ...]) -> None:

@@ -16,10 +16,15 @@ from tiling import Box
 
 
 class NoForward:
-    """A `Forward` that keeps the first patch of a stream and runs nothing."""
+    """A `Forward` that keeps the first patch of a stream and runs nothing.
 
-    def __init__(self) -> None:
+    Args:
+        in_flight: patches that a plan reckons with.
+    """
+
+    def __init__(self, in_flight: int = 1) -> None:
         self.found: list[NDArray[np.float32]] = []
+        self._in_flight = in_flight
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -28,8 +33,8 @@ class NoForward:
 
     @property
     def in_flight(self) -> int:
-        """One patch is taken."""
-        return 1
+        """What a plan reckons with; one patch is taken."""
+        return self._in_flight
 
     def stream(self, patches: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Take one patch and yield nothing."""

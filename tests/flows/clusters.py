@@ -14,6 +14,8 @@ from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 
+from distributed import LocalCluster
+
 _QUIET = {"OMP_NUM_THREADS": "1", "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
 
 
@@ -122,3 +124,16 @@ def object_store(folder: Path, wait_for: Callable[..., None]) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+class EndsBadly(LocalCluster):  # type: ignore[misc]
+    """A cluster that ends, and then says that it could not."""
+
+    def close(self, timeout: float | None = None) -> None:
+        """End.
+
+        Raises:
+            TimeoutError: always.
+        """
+        super().close(timeout)
+        raise TimeoutError("the queue does not answer")

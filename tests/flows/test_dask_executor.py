@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import rasterio
+from distributed import Status
 
 from flows.cluster import fleet
 from flows.dask_executor import DaskExecutor, connected
@@ -22,7 +23,7 @@ from pipelines.plan import ScenePlan
 from pipelines.predict import InProcess, Workshop, predict
 from pipelines.prepare import Selection, find_scenes, plan_scene
 from pipelines.settle import settle
-from segflow.errors import InputError, ModelError
+from segflow.errors import ClusterError, InputError, ModelError
 from segflow.recipe import Compute, read_recipe
 
 
@@ -105,6 +106,42 @@ def test_a_worker_that_computes_other_bits_is_refused(making: Any, workers: Dask
         predict(replace(plan, probe="0" * 64), workshop, workers)
     assert "same environment" in refused.value.remedy
     assert predict(plan, workshop, workers).forwards == plan.task.layout.forwards
+
+
+def test_scenes_of_a_run_share_one_topic_since_a_scheduler_keeps_them_all(making: Any, workers: DaskExecutor) -> None:
+    making.model()
+    making.raster()
+    plan, workshop = planned(making)
+    for number in range(3):
+        predict(plan, replace(workshop, folder=making.folder / f"workshop{number}"), workers)
+    topics = workers._client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.get_events()))
+    assert sum(topic.startswith("segflow-") for topic in topics) == 1
+
+
+def test_workers_that_dask_has_paused_are_told_and_not_waited_for_without_end(
+    making: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    making.model()
+    making.raster()
+    plan, workshop = planned(making)
+    with fleet(Compute(workers=1, wait_seconds=6)) as one, connected(one) as executor:
+        assert isinstance(executor, DaskExecutor)
+        executor._client.run(_pause)
+        with caplog.at_level("WARNING"), pytest.raises(ClusterError, match="paused by Dask for 6 s") as told:
+            predict(plan, workshop, executor)
+    assert "memory-limit" in told.value.remedy
+    assert "are paused by Dask" in caplog.text
+
+
+def _pause(dask_worker: Any) -> None:
+    dask_worker.status = Status.paused
+
+
+def test_a_cluster_that_does_not_end_well_does_not_hide_a_result(caplog: pytest.LogCaptureFixture) -> None:
+    wanted = {"class": "tests.flows.clusters.EndsBadly", "processes": False, "dashboard_address": ":0"}
+    with caplog.at_level("WARNING"), fleet(Compute(workers=1, cluster=wanted)) as found:
+        assert found.most == 1
+    assert "did not end well (TimeoutError: the queue does not answer)" in caplog.text
 
 
 def test_an_error_in_a_worker_comes_back_with_its_place_and_no_worker_goes_on(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from time import process_time
@@ -18,7 +19,9 @@ from pipelines.plan import ScenePlan
 from pipelines.prepare import Selection, find_scenes, plan_scene
 from pipelines.room import require_room
 from pipelines.settle import settle
+from segflow.backends.room import require_room as require_device_room
 from segflow.errors import PlanError
+from segflow.memory import rss_bytes
 from segflow.models.card import LabelClass
 from segflow.recipe import Recipe, parse_recipe
 from tests.making import make_model, write_raster
@@ -83,6 +86,27 @@ def test_every_setting_that_a_refusal_for_memory_names_makes_it_fit(
     for way in ways:
         if not {"tiling.batch", "tiling.patch"} & way.keys():  # for these the network is measured anew
             plan(recipe_of(str(raster), weights, changes | room | way), engine)
+
+
+def test_with_far_too_little_memory_a_remedy_need_be_followed_but_once(tmp_path: Path, weights: Path) -> None:
+    raster = str(write_raster(tmp_path / "a.tif", (600, 600)))
+    tight = {"compute.memory": f"{rss_bytes() // MIB - 50} MiB", "tiling.batch": 2, "compute.backend": "openvino"}
+    with pytest.raises(PlanError) as caught:
+        settle(recipe_of(raster, weights, tight))
+    ways = remedies(caught.value)
+    assert any("compute.memory" in way for way in ways)
+    for way in ways:
+        recipe = recipe_of(raster, weights, tight | way)
+        with closing(settle(recipe)) as made:
+            plan(recipe, made)
+
+
+def test_a_batch_that_a_gpu_does_not_hold_is_refused_with_the_one_that_it_would() -> None:
+    require_device_room("cuda:0", 3 * MIB, 4, 12 * MIB)
+    with pytest.raises(PlanError, match=r"tiling\.batch: 3"):
+        require_device_room("cuda:0", 3 * MIB, 4, 11 * MIB)
+    with pytest.raises(PlanError, match=r"tiling\.patch"):
+        require_device_room("cuda:0", 3 * MIB, 4, 2 * MIB)
 
 
 def test_a_scene_whose_files_do_not_fit_on_the_disk_is_refused_with_what_would(
