@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from pipelines.engine import Engine
 from pipelines.plan import ScenePlan
 from pipelines.prepare import Selection, find_scenes, plan_scene
 from segflow.backends import ForwardSettings, Samples
+from segflow.errors import InputError, SegflowError
 from segflow.io.opening import open_source
 from segflow.memory import rss_bytes
 from segflow.models.model import Model
@@ -19,7 +21,7 @@ from segflow.sweep.sample import NoForward, sample_patches
 
 
 def samples_of(recipe: Recipe, model: Model, settings: ForwardSettings) -> Samples:
-    """Return the patches of the recipe's first scene: of the whole scene, whatever part of it is asked for.
+    """Return the patches of the recipe's first scene that can be planned: of all of it, whatever part is asked for.
 
     Args:
         recipe: what runs on what.
@@ -27,13 +29,19 @@ def samples_of(recipe: Recipe, model: Model, settings: ForwardSettings) -> Sampl
         settings: how it is to be run.
 
     Raises:
-        InputError, RecipeError, PlanError: there is no scene, or the first cannot be run as asked for.
+        InputError, RecipeError, PlanError: there is no scene, or none can be run as asked for: the first is told.
     """
     alone = recipe.model_copy(update={"references": None})
-    (first,) = find_scenes(alone, model.card, 1)
     engine = Engine(model, model.sha256, settings, NoForward(), {}, "", rss_bytes(), 0.0)
-    plan = plan_scene(alone, first, engine, Selection())
-    return Samples(first.name, plan.fingerprint, lambda count: _patches(plan, count))
+    refused: SegflowError | None = None
+    for item in find_scenes(alone, model.card):
+        try:
+            plan = plan_scene(alone, item, engine, Selection())
+        except SegflowError as error:  # it is told when its turn comes
+            refused = refused or error
+            continue
+        return Samples(item.name, plan.fingerprint, partial(_patches, plan))
+    raise refused or InputError("no scene", "one to calibrate int8 with", "correct inputs.path")
 
 
 def _patches(plan: ScenePlan, count: int) -> Sequence[NDArray[np.float32]]:

@@ -14,7 +14,7 @@ from pipelines.plan import ReferencePlan, ScenePlan
 from pipelines.remedies import laid
 from pipelines.resumed import gone_on_with
 from pipelines.sheets import Sheet, identity_of, sheet_of, stamps_in
-from pipelines.tolerance import change_on
+from pipelines.tolerance import change_on, dear
 from segflow.auto import AutoTiling
 from segflow.errors import PlanError, RecipeError
 from segflow.io.discover import Scene, output_names
@@ -104,7 +104,7 @@ def plan_scene(
     Raises:
         InputError, RecipeError, PlanError: it cannot be run as asked for.
     """
-    card, asked = engine.model.card, recipe_text(recipe)
+    card, asked, tiling = engine.model.card, recipe_text(recipe), recipe.tiling
     if engine.auto is not None:
         recipe = recipe.model_copy(update={"tiling": engine.auto.applied(recipe.tiling)})
     spec = spec_of(recipe, item.scene, card, None if scratch is None else str(scratch))
@@ -148,6 +148,7 @@ def plan_scene(
             stamps = stamps_in(spec, stamps)
         identity = (seen or source).identity() if sheet is None else identity_of(spec)
         auto, told = _tolerated(source, task, engine, identity)
+        told += () if auto is None else dear(layout.lattice, card, auto, tiling)
         plan = ScenePlan(
             scene=item.name,
             inputs=item.scene.paths,

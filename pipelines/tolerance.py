@@ -8,14 +8,21 @@ from numpy.typing import NDArray
 from segflow.auto import AutoTiling
 from segflow.cache import key_of, remember, remembered
 from segflow.io.source import Source
+from segflow.models.card import Card
 from segflow.models.model import Model
+from segflow.patches import lattice_of
+from segflow.recipe import Tiling
 from segflow.sweep import Task
 from segflow.sweep.resample import read_model
-from tiling import Box, blended_change
+from tiling import Box, Lattice, blended_change
 
 _PLACES = 4
 _DRAWS = 10
 _HALF_VALID = 0.5
+_DEAR = 1.15
+"""Cells that are run, by the scene's, from which on the reason is told."""
+_LARGE = 64
+"""Patches from which on a scene is large: on a small one padding is most of what is run besides."""
 
 
 def change_on(source: Source, task: Task, model: Model, auto: AutoTiling, identity: str) -> float | None:
@@ -35,7 +42,15 @@ def change_on(source: Source, task: Task, model: Model, auto: AutoTiling, identi
     axes = [axis for axis, count in enumerate(lattice.counts) if count > 1]
     if not axes:
         return None
-    key = key_of({"asked": auto.asked, "patch": auto.patch, "overlap": auto.overlap, "scene": identity})
+    key = key_of(
+        {
+            "asked": auto.asked,
+            "patch": auto.patch,
+            "overlap": auto.overlap,
+            "scene": identity,
+            "seen as": lattice.shape,
+        }
+    )
     kept = remembered("changes", key)
     if kept is not None:
         return None if kept["change"] is None else float(kept["change"])
@@ -53,6 +68,30 @@ def change_on(source: Source, task: Task, model: Model, auto: AutoTiling, identi
         found = max(blended_change(patch, step, changes, auto.blend) for patch, step in steps)
     remember("changes", key, {"change": found})
     return found
+
+
+def dear(lattice: Lattice, card: Card, auto: AutoTiling, asked: Tiling) -> tuple[str, ...]:
+    """Return a notice where the patches that `auto` found repeat much of a scene: why, and what the default would do.
+
+    Args:
+        lattice: the scene's patches.
+        card: of the model.
+        auto: what was settled.
+        asked: the recipe's tiling.
+    """
+    if lattice.overhead <= _DEAR or lattice.size < _LARGE or auto.tolerance is None:
+        return ()
+    sees = "an end that was not found" if auto.reach is None else f"{auto.reach} cells"
+    usual = lattice_of(lattice.shape, card, Tiling()).overhead
+    ways = ["a larger tiling.tolerance", "more memory" if asked.patch == "auto" else "a larger tiling.patch (or auto)"]
+    if usual <= 1.05 * lattice.overhead:
+        ways.append("no tiling at all, if a cut may change more")
+    return (
+        f"patches of {list(lattice.patch)} with {auto.overlap} cells of overlap run {lattice.overhead:.2f} times the "
+        f"scene's cells: the network sees {sees} beyond a cell, and the overlap keeps what a cut changes under "
+        f"{auto.tolerance:g}; the card's own patch and overlap run {usual:.2f} times, without that promise. "
+        f"Less would do with {' or '.join(ways)}",
+    )
 
 
 def _piece(

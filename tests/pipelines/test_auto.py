@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from pipelines.engine import model_of
 from pipelines.runner import run
-from segflow.recipe import Recipe, parse_recipe
+from pipelines.tolerance import dear
+from segflow.auto import AutoTiling
+from segflow.patches import lattice_of
+from segflow.recipe import Recipe, Tiling, parse_recipe
 from segflow.report import SceneReport
 from tests.making import make_model, write_raster
+from tiling import Lattice
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +78,16 @@ def test_the_change_by_a_cut_is_measured_on_the_scene_and_stays_within_the_toler
     written = json.loads((tmp_path / "out" / "a_report.json").read_text())
     assert written["run"]["tiling"]["auto"]["change"] == auto.change
     assert "A cut may change a probability by 0.01" in (tmp_path / "out" / "a_report.html").read_text()
+
+
+def test_a_plan_says_why_auto_repeats_much_and_what_the_default_would_do(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    card = model_of(recipe).card
+    auto = AutoTiling("", (128, 128), 64, "crop", 0.01, 31)
+    lattice = Lattice.of((2000, 3000), auto.patch, (64, 64), "crop")
+    (told,) = dear(lattice, card, auto, recipe.tiling)
+    usual = lattice_of((2000, 3000), card, Tiling())
+    for said in (f"{lattice.overhead:.2f} times", f"{usual.overhead:.2f} times", "sees 31 cells", "more memory"):
+        assert said in told
+    assert not dear(Lattice.of((2000, 3000), (512, 512), (504, 504)), card, auto, recipe.tiling)
+    assert not dear(lattice, card, AutoTiling("", (128, 128), 64, "crop"), recipe.tiling)
