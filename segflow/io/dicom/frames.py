@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
@@ -30,7 +31,15 @@ _PREAMBLE = 132
 SHOWN = (
     *("Modality", "SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName", "StudyDescription"),
     *("BodyPartExamined", "ImageType", "EchoNumbers", "EchoTime", "AcquisitionNumber", "TemporalPositionIdentifier"),
-    *("DiffusionBValue", "TriggerTime", "SliceThickness", "ConvolutionKernel", "ContrastBolusAgent", "Units"),
+    *(
+        "DiffusionBValue",
+        "TriggerTime",
+        "AcquisitionTime",
+        "SliceThickness",
+        "ConvolutionKernel",
+        "ContrastBolusAgent",
+        "Units",
+    ),
     *("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
 )
 """Tags that are read always, to tell series apart and to choose by; none is of the patient."""
@@ -57,7 +66,7 @@ class Image:
         signed: whether stored values are.
         photometric: such as MONOCHROME2.
         count: frames in the file.
-        pixels_at: where in the file the pixel data begin, after their element's header; 0 where there are none.
+        pixels_at: where in the file the pixel data begin, after their element's header where they are not packed.
         tags: the values of `SHOWN` and of what was asked for beside, as text; several values parted by a backslash.
         damage: what is wrong with the file, such as that it is cut short; "" where nothing is known to be.
     """
@@ -253,6 +262,9 @@ def _frames(member: Member, file: BinaryIO, data: Any, extra: tuple[str, ...]) -
             raise _UnreadError("it ends in its header")
         return modality or "object without image"
     syntax = str(getattr(meta, "TransferSyntaxUID", "") or NATIVE[0])
+    pixels_at = _pixels_at(file, syntax)
+    if not pixels_at:
+        return "image of floating-point numbers"
     tags = {key: _text(data.get(key)) for key in (*SHOWN, *extra)}
     image = Image(
         member=member,
@@ -268,7 +280,7 @@ def _frames(member: Member, file: BinaryIO, data: Any, extra: tuple[str, ...]) -
         signed=int(data.get("PixelRepresentation", 0) or 0) == 1,
         photometric=str(data.get("PhotometricInterpretation", "MONOCHROME2")),
         count=int(data.get("NumberOfFrames", 1) or 1),
-        pixels_at=_pixels_at(file, syntax),
+        pixels_at=pixels_at,
         tags=tags,
     )
     needed = image.pixels_at + image.frame_bytes * image.count
@@ -278,14 +290,15 @@ def _frames(member: Member, file: BinaryIO, data: Any, extra: tuple[str, ...]) -
 
 
 def _pixels_at(file: BinaryIO, syntax: str) -> int:
-    """Return where the pixels begin. `file` stands before the element (7FE0,0010), PS3.5 section 7.1."""
+    """Return where the pixels begin; 0 where they are no integers. `file` stands before them (PS3.5 section 7.1)."""
     at = file.tell()
-    little = syntax != NATIVE[2]
-    group = file.read(4)
     if syntax not in NATIVE:
         return at
-    if group != (b"\xe0\x7f\x10\x00" if little else b"\x7f\xe0\x00\x10"):
-        raise _UnreadError("it ends before its pixels, or holds pixels of another kind than integers")
+    group, element = struct.unpack("<HH" if syntax != NATIVE[2] else ">HH", file.read(4).ljust(4, b"\0"))
+    if group != 0x7FE0:
+        raise _UnreadError("it ends before its pixels")
+    if element != 0x0010:
+        return 0
     return at + (8 if syntax == NATIVE[0] else 12)
 
 

@@ -18,7 +18,11 @@ OFF = 0.1
 """How far a slice may lie off the regular grid: this part of a voxel's side."""
 
 _GAP = 1.5
-_SQUARE = 1e-3
+"""A step that is so many times the usual one leaves a slice out."""
+
+_SAME_MM = 0.01
+"""Slices that are no further apart lie in one place."""
+
 _TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 Doubles = NDArray[np.float64]
@@ -88,13 +92,10 @@ def affine_of(
 def _require_even(places: Doubles, names: Sequence[str], what: str) -> None:
     """Refuse slices that are there twice, that lack, or that are spaced unevenly."""
     steps = np.diff(places)
-    usual = float(np.median(steps))
-    widest = float(steps.max())
-    # With few slices a gap moves the median; duplicates must not pass for the usual step.
-    reference = usual if usual > OFF * widest else float(np.median(steps[steps > OFF * widest]) if widest > 0 else 0.0)
-    twice = np.flatnonzero(steps <= OFF * reference)
-    if reference <= 0 or twice.size:
+    twice = np.flatnonzero(steps <= _SAME_MM)
+    if twice.size:
         _refuse_twice(places, twice, names, what)
+    # Of two steps the median would lie between a gap and what is usual.
     usual = float(np.median(steps)) if steps.size > 2 else float(steps.min())
     gaps = np.flatnonzero(steps > _GAP * usual)
     if gaps.size:
@@ -122,8 +123,7 @@ def _require_even(places: Doubles, names: Sequence[str], what: str) -> None:
 def _refuse_twice(places: Doubles, twice: NDArray[np.intp], names: Sequence[str], what: str) -> NoReturn:
     told = "; ".join(f"at {places[k]:.2f} mm ({names[k]} and {names[k + 1]})" for k in twice[:5])
     raise InputError(
-        f"{what}: {twice.size or len(places) - 1} slices lie where others do: {told}"
-        + (" and more" if twice.size > 5 else ""),
+        f"{what}: {twice.size} slices lie where others do: {told}" + (" and more" if twice.size > 5 else ""),
         "one slice at each position",
         "take the copies away; where they are several volumes, choose one by inputs.series",
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segflow.errors import InputError
 from segflow.io.dicom.place import ENDINGS, name_of_place
-from segflow.io.dicom.series import Series, choose, series_in
+from segflow.io.dicom.series import ALONE, Series, choose, series_in
 
 _PREAMBLE = 132
 
@@ -58,7 +58,7 @@ def dicom_scenes(place: str, patterns: Mapping[str, str] | None, several: bool =
     chosen = choose(found, patterns, place, several)
     for item in chosen:
         _require_whole_series(item)
-    homes = Counter(item.place for item in found if item.aside is None)
+    homes = Counter(item.place for item in found if item.aside in (None, ALONE))
     names = Counter(_base(item) for item in chosen)
     return [
         Found(

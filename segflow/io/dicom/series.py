@@ -24,8 +24,11 @@ from segflow.io.dicom.frames import Frame, Image, Scan, broken, header, library,
 from segflow.io.dicom.geometry import affine_of, along_normal
 from segflow.io.dicom.place import Member, opening, split_path
 
-_SPLITTERS = ("AcquisitionNumber", "TriggerTime")
+_SPLITTERS = ("AcquisitionNumber", "TriggerTime", "AcquisitionTime")
 """Tags that tell volumes of a series apart only where positions come twice: elsewhere they vary within one."""
+
+ALONE = "one slice alone"
+"""Why a single slice is put aside: it is taken only where nothing else is there."""
 
 _LISTED = 20
 _COSINES = 1e-3
@@ -167,6 +170,7 @@ def choose(
     _require_keywords(patterns or {})
     matching = [item for item in found if all(_matches(item, key, text) for key, text in (patterns or {}).items())]
     usable = [item for item in matching if item.aside is None]
+    usable = usable or [item for item in matching if item.aside == ALONE]
     if not usable:
         wanted = "" if not patterns else " that matches " + ", ".join(f"{k}: {v}" for k, v in patterns.items())
         raise InputError(
@@ -319,4 +323,4 @@ def _aside(frames: Sequence[Frame]) -> str | None:
         return f"{first.image.allocated} bits a pixel"
     if any(frame.position is None for frame in frames) or first.spacing is None:
         return "no position in the patient: segment such pictures as PNG, kind: raster"
-    return None
+    return ALONE if len(frames) == 1 else None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
@@ -59,6 +60,24 @@ def test_every_transfer_syntax_gives_the_voxels_that_were_written(tmp_path: Path
     values = volume(3, (41, 35, 3))
     write_series(tmp_path / "a", values, affine_of(), syntax=SYNTAXES[name])
     assert np.array_equal(stored(path_of(tmp_path / "a")), values)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("MR_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm", "MR_small_padded.dcm"),
+        *("MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "CT_small.dcm", "693_J2KI.dcm"),
+        *("J2K_pixelrep_mismatch.dcm", "examples_overlay.dcm"),
+    ],
+)
+def test_files_of_scanners_are_read_as_simpleitk_reads_them(tmp_path: Path, name: str) -> None:
+    """Files that pydicom's package holds."""
+    path = tmp_path / name
+    path.write_bytes((Path(pydicom.__file__).parent / "data" / "test_files" / name).read_bytes())
+    image = sitk.ReadImage(str(path))
+    header = read_header(path_of(path))
+    assert np.allclose(header.matrix[:3, 3] * (-1, -1, 1), image.GetOrigin(), atol=1e-3)
+    assert np.array_equal(stored(path_of(path)), sitk.GetArrayFromImage(image).transpose(2, 1, 0))
 
 
 @pytest.mark.system

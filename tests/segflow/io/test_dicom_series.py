@@ -170,9 +170,13 @@ def test_echoes_of_one_series_are_volumes_of_their_own(tmp_path: Path) -> None:
     assert series_at(second.path) == second
 
 
-def test_times_that_only_the_acquisition_tells_apart_are_volumes_of_their_own(tmp_path: Path) -> None:
-    for time in (1, 2):
-        write_series(tmp_path / str(time), volume(time), affine_of(), series="x", AcquisitionNumber=time)
+@pytest.mark.parametrize(
+    "tags", [{"AcquisitionNumber": [1, 2]}, {"TriggerTime": ["10", "20"]}, {"AcquisitionTime": ["101500", "101530"]}]
+)
+def test_times_that_only_a_tag_tells_apart_are_volumes_of_their_own(tmp_path: Path, tags: dict[str, list]) -> None:
+    ((key, values),) = tags.items()
+    for number, value in enumerate(values):
+        write_series(tmp_path / str(number), volume(number), affine_of(), series="x", **{key: value})
     found = series_in(str(tmp_path))
     assert [len(item.frames) for item in found] == [6, 6]
     assert all(series_at(item.path) == item for item in found)
@@ -183,6 +187,25 @@ def test_localizers_are_put_aside(tmp_path: Path) -> None:
     scout = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     write_series(tmp_path / "a", volume(shape=(9, 9, 3)), affine_of((1, 1, 1)), series="scout", ImageType=scout)
     assert only(tmp_path / "a").tags["SeriesInstanceUID"] == uid(f"series {tmp_path / 'a'}")
+
+
+def test_a_slice_alone_is_taken_only_where_there_is_nothing_else(tmp_path: Path) -> None:
+    """Pilots are slices in three directions, and often nothing says LOCALIZER."""
+    for number in range(3):
+        write_series(tmp_path / "a", volume(shape=(9, 9, 1)), affine_of((number, 0, 0)), series=f"pilot {number}")
+    with pytest.raises(InputError, match="3 series of one study"):
+        only(tmp_path / "a")
+    write_series(tmp_path / "a", volume(), affine_of(), series="t1")
+    assert only(tmp_path / "a").tags["SeriesInstanceUID"] == uid("series t1")
+    write_series(tmp_path / "b", volume(shape=(9, 9, 1)), affine_of())
+    assert only(tmp_path / "b").affine().shape == (4, 4)
+
+
+def test_a_wide_gap_is_told_as_a_gap(tmp_path: Path) -> None:
+    far = [{"ImagePositionPatient": ["0", "0", str(place)]} for place in (0, 80, 81.25, 82.5, 83.75)]
+    write_series(tmp_path / "a", volume(shape=(7, 5, 5)), np.diag([0.5, 0.5, 1.25, 1.0]), per_slice=far)
+    with pytest.raises(InputError, match=r"slices are missing, about 63: between 0\.00 and 80\.00 mm"):
+        only(tmp_path / "a").affine()
 
 
 def test_other_objects_of_the_study_are_left_out(tmp_path: Path) -> None:
