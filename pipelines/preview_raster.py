@@ -137,10 +137,11 @@ def _ids(scene: OpenSeen) -> NDArray[np.int32]:
 def _worst(
     scene: OpenSeen, found: _Labelled, confidence: NDArray[np.uint8] | None, step: int, bounds: Bounds | None
 ) -> tuple[Place, ...]:
-    """Return the places with the most errors; without a reference those of the lowest mean confidence."""
+    """Return the places with the largest share of errors; without a reference those of the lowest mean confidence."""
     if found.wrong is not None and found.scored is not None:
         values, weights = found.wrong.astype(float), found.scored.astype(float)
         shares = np.divide(values, weights, out=np.zeros_like(values), where=weights > 0)
+        values = shares
     elif confidence is not None:
         values, weights, shares = _doubt(confidence, found.labels, max(1, _block(scene) // step))
     else:

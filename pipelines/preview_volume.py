@@ -130,7 +130,7 @@ def _slices(scene: OpenSeen, voxels: Voxels) -> tuple[Preview, ...]:
 
 
 def _worst(scene: OpenSeen, voxels: Voxels) -> tuple[Place, ...]:
-    """Return the cubes with the most errors, without a reference those of the lowest confidence, as axial slices."""
+    """Return the cubes with most errors, without a reference those of the lowest confidence, as axial slices."""
     known = voxels.labels != NOTHING
     if voxels.reference is not None:
         known = known & (voxels.reference != NOTHING)
@@ -142,8 +142,9 @@ def _worst(scene: OpenSeen, voxels: Voxels) -> tuple[Place, ...]:
     side = max(8, max(voxels.labels.shape) // 8)
     sums, weights = _summed(bad, side), _summed(known.astype(np.float64), side)
     places = []
-    for index in worst_blocks(sums, weights):
-        share = sums[index] / weights[index]
+    shares = np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 0)
+    for index in worst_blocks(shares, weights):
+        share = shares[index]
         value = share if voxels.reference is not None else 1.0 - share
         places.append(_place(scene, voxels, bad, tuple(i * side for i in index), side, float(value)))
     return tuple(places)

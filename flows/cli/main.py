@@ -84,6 +84,24 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--ignore", action="append", default=[], type=int, metavar="ID", help="id that is not scored")
     evaluate.add_argument("-o", "--output", metavar="FOLDER", help="also write the report here")
 
+    report = _command(commands, "report", "report", "make the pages of an output folder anew")
+    report.add_argument("folder", metavar="FOLDER", help="output folder of a run")
+
+    view = _command(commands, "view", "view", "show an output folder in the browser, label maps at full resolution")
+    view.add_argument("folder", metavar="FOLDER", help="output folder of a run; served on 127.0.0.1 until Ctrl-C")
+    view.add_argument("--port", type=int, default=0, metavar="N", help="port; any that is free if not given")
+    view.add_argument("--no-browser", action="store_true", help="print the address only")
+
+    compare = _command(commands, "compare", "compare", "show where and how the results of two runs differ")
+    compare.add_argument("one", metavar="A", help="output folder of a run")
+    compare.add_argument("two", metavar="B", help="output folder of another, of the same scenes")
+    compare.add_argument(
+        "-o", "--output", metavar="FOLDER", default="compare", help="where the pages go; ./compare if not given"
+    )
+    compare.epilog = (
+        "Exit codes: 0 no cell differs; 1 some do, or a scene is in one of both only; 2 nothing could be compared."
+    )
+
     models = _command(commands, "models", "models", "list the built-in models or the architectures, or show a card")
     models.add_argument("action", nargs="?", choices=("show",), help="print a model's card")
     models.add_argument("name", nargs="?", metavar="NAME", help="a built-in's name, torchvision:NAME, or a path")

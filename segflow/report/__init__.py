@@ -1,6 +1,7 @@
 """Scores to JSON, CSV, Markdown, HTML and plain text. Nothing here reads a scene or runs a network."""
 
 from segflow.report.geometry import FileGeometry, GeometryReport
+from segflow.report.page import run_page, scene_page
 from segflow.report.pictures import Pictures, Place
 from segflow.report.pooling import run_report
 from segflow.report.preview import LONGEST_PX, Bounds, Preview, bounds_of, stretch, thinning
@@ -18,6 +19,7 @@ from segflow.report.schema import (
     TilingFacts,
     from_json,
     report_schema,
+    run_from_json,
     scene_report,
     to_json,
 )
@@ -46,8 +48,11 @@ __all__ = [
     "bounds_of",
     "from_json",
     "report_schema",
+    "run_from_json",
+    "run_page",
     "run_report",
     "run_summary",
+    "scene_page",
     "scene_report",
     "stretch",
     "summary",

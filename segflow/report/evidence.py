@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segflow.report import numbers, sections
-from segflow.report.images import Figure, figures
+from segflow.report.images import NAMES, Figure, figures
 from segflow.report.pictures import Confidence, Pictures, Place
 from segflow.report.schema import ClassReport, ExportFacts, SceneReport
 
@@ -20,23 +20,24 @@ _PLACES_BYTES = 1_500_000
 _BINS = 32
 
 
-def worst_section(pictures: Pictures, classes: Sequence[ClassReport]) -> str:
+def worst_section(pictures: Pictures, classes: Sequence[ClassReport], names: tuple[str, str] = NAMES) -> str:
     """Return the worst places as thumbnails, each with a link that moves the picture above to it."""
     if not pictures.worst:
         return ""
-    drawn = figures([place.view for place in pictures.worst], classes, _PLACES_BYTES)
-    items = "".join(_place(place, figure, pictures) for place, figure in zip(pictures.worst, drawn, strict=True))
+    drawn = figures([place.view for place in pictures.worst], classes, _PLACES_BYTES, names)
+    items = "".join(_place(place, figure, pictures, names) for place, figure in zip(pictures.worst, drawn, strict=True))
     if pictures.by_confidence:
         hint = "Where the network was least sure: without a reference, the first places to look at."
     else:
-        hint = "Where most cells differ from the reference, the worst first. Chequered: no class, or not scored."
+        hint = "Where the largest share of cells differs, the worst first. Chequered: no class, or not compared."
+    title = "Worst places" if names == NAMES else "Where most has changed"
     return (
-        '<section aria-labelledby="worst"><h2 id="worst">Worst places</h2>'
+        f'<section aria-labelledby="worst"><h2 id="worst">{title}</h2>'
         f'<p class="hint">{hint}</p><ol class="places">{items}</ol></section>'
     )
 
 
-def _place(place: Place, figure: Figure, pictures: Pictures) -> str:
+def _place(place: Place, figure: Figure, pictures: Pictures, names: tuple[str, str]) -> str:
     kinds = ("input", "labels", "reference")
     shown = replace(figure, panels=tuple(panel for panel in figure.panels if panel.kind in kinds))
     panels = "".join(
@@ -46,7 +47,8 @@ def _place(place: Place, figure: Figure, pictures: Pictures) -> str:
         for panel in shown.panels
     )
     value = numbers.percent(place.value, 1.0)
-    said = f"mean confidence {place.value:.2f}" if pictures.by_confidence else f"{value} wrong"
+    wrong = "wrong" if names == NAMES else "changed"
+    said = f"mean confidence {place.value:.2f}" if pictures.by_confidence else f"{value} {wrong}"
     at = escape(json.dumps(list(place.at)))
     return (
         f'<li><div class="panels" style="--panels:{len(shown.panels)}">{panels}</div>'

@@ -61,30 +61,37 @@ class Figure:
     panels: tuple[Panel, ...]
 
 
+NAMES = ("Prediction", "Reference")
+"""How labels, and what they are compared with, are called."""
+
+
 def figures(
-    previews: Sequence[Preview], classes: Sequence[ClassReport], budget: int = BUDGET_BYTES
+    previews: Sequence[Preview],
+    classes: Sequence[ClassReport],
+    budget: int = BUDGET_BYTES,
+    names: tuple[str, str] = NAMES,
 ) -> tuple[Figure, ...]:
     """Return the pictures of previews, thinned until together they fit the budget (bytes of base64)."""
     longest = LONGEST_PX
     while True:
-        made = tuple(_figure(preview.thinned(longest), classes) for preview in previews)
+        made = tuple(_figure(preview.thinned(longest), classes, names) for preview in previews)
         if longest <= 64 or sum(len(panel.uri) for figure in made for panel in figure.panels) <= budget:
             return made
         longest = longest * 3 // 4
 
 
-def _figure(preview: Preview, classes: Sequence[ClassReport]) -> Figure:
+def _figure(preview: Preview, classes: Sequence[ClassReport], names: tuple[str, str]) -> Figure:
     height, width = preview.image.shape[:2]
     panels = [Panel("input", "Input", f"The input. {preview.title}.", _photograph(preview))]
     prediction = reference = None
     if preview.labels is not None:
         prediction = _positions(preview.labels, preview.valid, classes)
-        alt = f"The label map. {preview.title}. {_shares(prediction, classes)}"
-        panels.append(Panel("labels", "Prediction", alt, _coloured(prediction, classes)))
+        alt = f"{names[0]}. {preview.title}. {_shares(prediction, classes)}"
+        panels.append(Panel("labels", names[0], alt, _coloured(prediction, classes)))
     if preview.reference is not None:
         reference = _positions(preview.reference, None, classes)
-        alt = f"The reference. {preview.title}. {_shares(reference, classes)}"
-        panels.append(Panel("reference", "Reference", alt, _coloured(reference, classes)))
+        alt = f"{names[1]}. {preview.title}. {_shares(reference, classes)}"
+        panels.append(Panel("reference", names[1], alt, _coloured(reference, classes)))
     if prediction is not None and reference is not None:
         panels.append(_difference(preview.title, prediction, reference, len(classes)))
     return Figure(preview.title, preview.note, float(width), height * preview.aspect, tuple(panels))
@@ -121,9 +128,9 @@ def _difference(title: str, prediction: NDArray[np.int64], reference: NDArray[np
     return Panel(
         "difference",
         "Difference",
-        f"Where prediction and reference differ: {share} of the cells that are shown and scored. {title}.",
+        f"Where the two differ: {share} of the cells that are shown and scored. {title}.",
         _palette(picture, [_RIGHT, _WRONG], 2),
-        f"red where wrong, {share}",
+        f"red where different, {share}",
     )
 
 

@@ -284,6 +284,15 @@ def from_json(text: str) -> SceneReport:
     return SceneReport.model_validate_json(text)
 
 
+def run_from_json(text: str) -> RunReport:
+    """Return the run's report that `to_json` wrote.
+
+    Raises:
+        pydantic.ValidationError: the text is no such report.
+    """
+    return RunReport.model_validate_json(text)
+
+
 def report_schema() -> Mapping[str, Any]:
     """Return the JSON Schema of the run's report.json (the scene's is in its $defs)."""
     return RunReport.model_json_schema(mode="serialization")

@@ -204,8 +204,17 @@ def _kind(right: bool, value: int) -> str:
     return ("right" if right else "wrong") + ("" if value else " none")
 
 
-def confusion_table(matrix: ConfusionReport, classes: Sequence[ClassReport]) -> str:
-    """Return the confusion matrix, switchable between shares of the rows, shares of the columns, and counts."""
+def confusion_table(
+    matrix: ConfusionReport, classes: Sequence[ClassReport], names: tuple[str, str] = ("Prediction", "Reference")
+) -> str:
+    """Return the confusion matrix, switchable between shares of the rows, shares of the columns, and counts.
+
+    Args:
+        matrix: rows are the reference.
+        classes: in the order of rows and columns.
+        names: of the columns and of the rows.
+    """
+    recall, precision = (" (recall)", " (precision)") if names[1] == "Reference" else ("", "")
     heads = "".join(f'<th scope="col">{named(item)}</th>' for item in classes)
     columns = [sum(column) for column in zip(*matrix.counts, strict=True)]
     whole = sum(columns)
@@ -217,20 +226,20 @@ def confusion_table(matrix: ConfusionReport, classes: Sequence[ClassReport]) -> 
         rows.append(f'<tr>{name}{cells}<td class="total">{numbers.count(total)}</td></tr>')
     sums = "".join(f'<td class="total">{numbers.count(value)}</td>' for value in columns)
     sums += f'<td class="total">{numbers.count(whole)}</td>'
-    foot = f'<tr><th class="axis" scope="row">Prediction total</th>{sums}</tr>'
+    foot = f'<tr><th class="axis" scope="row">{names[0]} total</th>{sums}</tr>'
     switch = "".join(
         f'<label><input type="radio" name="matrix" value="{value}"{" checked" * (value == "rows")}>{text}</label>'
         for value, text in (
-            ("rows", "Share of the reference (recall)"),
-            ("columns", "Share of the prediction (precision)"),
+            ("rows", f"Share of {names[1]}{recall}"),
+            ("columns", f"Share of {names[0]}{precision}"),
             ("counts", "Counts"),
         )
     )
     return (
         f'<div class="matrix"><fieldset class="switch"><legend>Show</legend>{switch}</fieldset>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Confusion matrix, table">'
-        '<table class="confusion"><thead><tr><th class="axis" scope="col">Reference ↓ &nbsp; Prediction →</th>'
-        f'{heads}<th class="axis" scope="col">Reference total</th></tr></thead><tbody>{"".join(rows)}</tbody>'
+        f'<table class="confusion"><thead><tr><th class="axis" scope="col">{names[1]} ↓ &nbsp; {names[0]} →</th>'
+        f'{heads}<th class="axis" scope="col">{names[1]} total</th></tr></thead><tbody>{"".join(rows)}</tbody>'
         f"<tfoot>{foot}</tfoot></table></div></div>"
     )
 

@@ -54,8 +54,11 @@
     canvas.getContext("2d").drawImage(await createImageBitmap(new Blob([viewer.bytes(tile.i)])), 0, 0);
     return canvas;
   };
-  const source = (tileGrid, loader) =>
-    new ol.ImageTile({ loader, tileGrid, projection, interpolate: false, transition: 0, wrapX: false });
+  const source = (tileGrid, loader) => {
+    const made = new ol.ImageTile({ loader, tileGrid, projection, interpolate: false, transition: 0, wrapX: false });
+    made.changed(); // a layer takes revision 0 for "never drawn", and would miss the first refresh
+    return made;
+  };
   const embedded = grid(map.levels, map.step);
   const overlay = (side) => {
     const layer = new ol.TileLayer({

@@ -6,7 +6,7 @@ const segflowViewer = (() => {
   const find = (name) => root.querySelector(`[data-part="${name}"]`);
   const NOTHING = 255;
   const watchers = [];
-  const state = { left: "input", right: "labels", line: 50, opacity: 80, hidden: new Set() };
+  const state = { left: find("left").value, right: find("right").value, line: 50, opacity: 80, hidden: new Set() };
 
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const inflate = async (packed, kind) => {
@@ -55,9 +55,9 @@ const segflowViewer = (() => {
   };
   const said = (cells, at) => {
     const name = (place) => (place === NOTHING || !data.classes[place] ? "none" : data.classes[place].name);
-    const parts = [`prediction ${name(cells.l[at])}`];
-    if (cells.r) parts.push(`reference ${name(cells.r[at])}`);
-    if (cells.c && cells.l[at] !== NOTHING) parts.push(`confidence ${Math.round((cells.c[at] / 255) * 100)} %`);
+    const parts = [`${data.names[0]}: ${name(cells.l[at])}`];
+    if (cells.r) parts.push(`${data.names[1]}: ${name(cells.r[at])}`);
+    if (cells.c && cells.l[at] !== NOTHING) parts.push(`Confidence: ${Math.round((cells.c[at] / 255) * 100)} %`);
     return parts.join(" · ");
   };
 

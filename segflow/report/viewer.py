@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Any
 
 from segflow.report.codec import text_of
+from segflow.report.images import NAMES
 from segflow.report.pictures import Pictures
 from segflow.report.schema import ClassReport, GridReport
 from segflow.report.sections import legend_facts, swatch
 
-_NAMES = {
-    "input": "Input",
-    "labels": "Prediction",
-    "reference": "Reference",
-    "difference": "Difference",
-    "confidence": "Confidence",
-}
 
+def viewer(pictures: Pictures, classes: Sequence[ClassReport], grid: GridReport, names: tuple[str, str] = NAMES) -> str:
+    """Return the viewer, hidden until its script runs, with the data and the libraries that it needs; "" if none.
 
-def viewer(pictures: Pictures, classes: Sequence[ClassReport], grid: GridReport) -> str:
-    """Return the viewer, hidden until its script runs, with the data and the libraries that it needs; "" if none."""
+    Args:
+        pictures: what is shown.
+        classes: their names and colours.
+        grid: of the label map.
+        names: how the labels, and what they are compared with, are called.
+    """
     shown = pictures.pyramid or pictures.voxels
     if shown is None:
         return ""
     raster = pictures.pyramid is not None
     stage = _map() if raster else _planes()
     background = None if raster or classes[0].id != 0 else 0
-    controls = _controls(_modes(pictures), classes, raster, background)
+    controls = _controls(_modes(pictures, names), classes, raster, background)
     library = "map" if raster else "volume"
     return (
         f'<section class="viewer" id="viewer" aria-label="Picture" data-kind="{grid.kind}" hidden>'
         f'<div class="stage">{stage}<p class="readout" data-part="readout" role="status"></p></div>{controls}</section>'
-        f'<script type="application/json" id="viewer-data">{_data(pictures, classes, grid)}</script>'
+        f'<script type="application/json" id="viewer-data">{_data(pictures, classes, grid, names)}</script>'
         f'<script type="text/plain" id="vendor-{library}">{_vendored(library)}</script>'
     )
 
@@ -48,7 +48,8 @@ def scripts(pictures: Pictures) -> tuple[str, ...]:
     return ("viewer", "viewer-slices") if pictures.voxels is not None else ()
 
 
-def _modes(pictures: Pictures) -> tuple[str, ...]:
+def _modes(pictures: Pictures, names: tuple[str, str]) -> dict[str, str]:
+    """Return what can be shown, with its name."""
     shown = pictures.pyramid
     if shown is not None:
         held = set().union(*(tile.keys() for tile in shown.tiles.values()))
@@ -56,8 +57,9 @@ def _modes(pictures: Pictures) -> tuple[str, ...]:
         voxels = pictures.voxels
         held = {"r"} if voxels is not None and voxels.reference is not None else set()
         held |= {"c"} if voxels is not None and voxels.confidence is not None else set()
-    modes = ["input", "labels", *(["reference", "difference"] if "r" in held else [])]
-    return (*modes, *(["confidence"] if "c" in held else []))
+    modes = {"input": "Input", "labels": names[0]}
+    modes |= {"reference": names[1], "difference": "Difference"} if "r" in held else {}
+    return modes | ({"confidence": "Confidence"} if "c" in held else {})
 
 
 def _map() -> str:
@@ -84,10 +86,11 @@ def _planes() -> str:
     )
 
 
-def _controls(modes: Sequence[str], classes: Sequence[ClassReport], raster: bool, background: int | None) -> str:
+def _controls(modes: Mapping[str, str], classes: Sequence[ClassReport], raster: bool, background: int | None) -> str:
     def choice(part: str, text: str, chosen: str) -> str:
         options = "".join(
-            f'<option value="{mode}"{" selected" if mode == chosen else ""}>{_NAMES[mode]}</option>' for mode in modes
+            f'<option value="{mode}"{" selected" if mode == chosen else ""}>{escape(name)}</option>'
+            for mode, name in modes.items()
         )
         return f'<label class="row"><span>{text}</span><select data-part="{part}">{options}</select></label>'
 
@@ -97,6 +100,8 @@ def _controls(modes: Sequence[str], classes: Sequence[ClassReport], raster: bool
             f'<input type="range" min="0" max="100" step="1" data-part="{part}"></label>'
         )
 
+    compared = modes["labels"] != NAMES[0] and "reference" in modes
+    first, second = ("labels", "reference") if compared else ("input", "labels")
     buttons = (
         '<button type="button" class="plain" data-part="in" aria-label="Zoom in">+</button>'
         '<button type="button" class="plain" data-part="out" aria-label="Zoom out">−</button>'
@@ -115,19 +120,20 @@ def _controls(modes: Sequence[str], classes: Sequence[ClassReport], raster: bool
         else ""
     )
     return (
-        f'<div class="controls">{choice("left", "Left", "input")}{choice("right", "Right", "labels")}'
+        f'<div class="controls">{choice("left", "Left", first)}{choice("right", "Right", second)}'
         f"{slider('line', 'Swipe')}{slider('opacity', 'Opacity')}{ramp}"
         f'<div class="buttons">{buttons}<button type="button" class="plain" data-part="all">All classes</button></div>'
         f"<fieldset><legend>Classes</legend>{rows}</fieldset></div>"
     )
 
 
-def _data(pictures: Pictures, classes: Sequence[ClassReport], grid: GridReport) -> str:
+def _data(pictures: Pictures, classes: Sequence[ClassReport], grid: GridReport, names: tuple[str, str]) -> str:
     """Return the viewer's data as JSON that cannot end its element."""
     plain: dict[str, Any] = {
         "kind": grid.kind,
         "shape": list(grid.shape),
         "metres": grid.spacing[1] if grid.kind == "raster" and grid.spacing is not None else None,
+        "names": list(names),
         "classes": [{"id": item.id, "name": item.name, "colour": item.colour} for item in classes],
     }
     if pictures.pyramid is not None:

@@ -1,0 +1,88 @@
+"""Pages made anew, from a run's reports and what it published."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipelines.preview import pictures
+from pipelines.seen import from_facts
+from segflow.errors import InputError, SegflowError
+from segflow.io.atomic import write_text
+from segflow.report import Pictures, RunReport, SceneReport, from_json, run_from_json, run_page, scene_page
+
+_LOG = logging.getLogger(__name__)
+_END = "_report.json"
+
+
+def rebuild(folder: Path) -> list[Path]:
+    """Write all pages of an output folder again and return them; reports and label maps stay as they are.
+
+    Where an input or a reference is gone, the page is made without it.
+
+    Raises:
+        InputError: the folder holds no report.
+        OutputError: a page cannot be written.
+    """
+    written = []
+    for name, report in scenes_in(folder):
+        page = folder / f"{name}_report.html"
+        write_text(page, scene_page(report, _pictures(folder, report)))
+        written.append(page)
+    run = run_in(folder)
+    if run is not None:
+        write_text(folder / "report.html", run_page(run))
+        written.append(folder / "report.html")
+    if not written:
+        raise no_report(folder)
+    return written
+
+
+def no_report(folder: Path) -> InputError:
+    """Return the error of a folder that is no output folder."""
+    there = "holds no report" if folder.is_dir() else "is no folder"
+    return InputError(
+        f"{folder} {there}", "the output folder of a run, with its report.json", "name the folder that `run` wrote"
+    )
+
+
+def scenes_in(folder: Path) -> Iterator[tuple[str, SceneReport]]:
+    """Yield the scenes' reports of a folder with the names of their files, in the order of names."""
+    for path in sorted(folder.glob(f"*{_END}")):
+        try:
+            yield path.name.removesuffix(_END), from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            _LOG.warning("%s is left out: it is no scene's report of this version (%s)", path, type(error).__name__)
+
+
+def run_in(folder: Path) -> RunReport | None:
+    """Return the run's report of a folder; None where there is none that this version can read."""
+    try:
+        return run_from_json((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def published_files(folder: Path, report: SceneReport) -> tuple[Path | None, Path | None]:
+    """Return the label map and the confidence that a report tells of, where they are there."""
+
+    def found(*ends: str) -> Path | None:
+        names = (item.name for item in report.outputs if item.name.endswith(ends))
+        return next((folder / name for name in names if (folder / name).is_file()), None)
+
+    return found("_labels.tif", "_dseg.nii.gz"), found("_confidence.tif", "_confidence.nii.gz")
+
+
+def _pictures(folder: Path, report: SceneReport) -> Pictures:
+    labels, confidence = published_files(folder, report)
+    if labels is None or report.seen is None:
+        _LOG.warning("%s: the page is made without pictures: the label map is not there", report.scene)
+        return Pictures()
+    try:
+        return pictures(from_facts(report.seen), report.classes, labels, confidence)
+    except (SegflowError, ValidationError) as error:
+        _LOG.warning("%s: the page is made without pictures: %s", report.scene, str(error).splitlines()[0])
+        return Pictures()
