@@ -63,19 +63,24 @@ class Step:
 
 @dataclass(frozen=True)
 class Moment:
-    """When whom to kill: at a step, or at a share of the undisturbed run's processor time.
+    """When whom to kill: at a step, at a share of the undisturbed run's processor time, or once so much is stored.
+
+    How many steps a process takes differs from run to run, and so does the share of the work that a worker gets; what
+    all workers store together does not.
 
     Attributes:
         who: the driver, or the worker that comes to the step first.
         stage: for the tally.
         step: number of the process's step; 0: by time.
         seconds: processor time of the driver.
+        stored: chunk files that all processes together have begun to store.
     """
 
     who: Literal["driver", "worker"]
     stage: str
     step: int = 0
     seconds: float = 0.0
+    stored: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class Whole:
         report: the run's.
         driver: its steps.
         worker: those of one worker.
+        stored: chunk files, by whatever process.
         seconds: processor time of the driver.
         seam: patches that can reach over a seam where a sweep goes on, and are run again.
     """
@@ -107,6 +113,7 @@ class Whole:
     report: Any
     driver: list[Step]
     worker: list[Step]
+    stored: int
     seconds: float
     seam: int
 
@@ -208,7 +215,8 @@ class Harness:
         first = others[0].process if others else 0
         worker = [step for step in others if step.process == first]
         assert ended.plan is not None
-        return Whole(self._files(), self._report(), driver, worker, ended.seconds, seam_of(ended.plan))
+        stored = len(chunks_written(ended.steps))
+        return Whole(self._files(), self._report(), driver, worker, stored, ended.seconds, seam_of(ended.plan))
 
     def _run(self, moment: Moment | None) -> Ended:
         """Start the command, kill it as the moment says, and wait until all its processes are gone."""
@@ -226,7 +234,7 @@ class Harness:
             while run.poll() is None:
                 with_time = leader.cpu_times()
                 seconds = max(seconds, with_time.user + with_time.system)
-                if moment is not None and moment.seconds and seconds >= moment.seconds:
+                if moment is not None and self._come(moment, seconds):
                     run.kill()
                 plan = plan or self._plan()
                 sleep(0.005)
@@ -234,6 +242,12 @@ class Harness:
             _, err = run.communicate(timeout=60)
         self.tally.lingered = max(self.tally.lingered, lingered)
         return Ended(run.returncode, err, steps_of(self._log()), run.pid, seconds, plan)
+
+    def _come(self, moment: Moment, seconds: float) -> bool:
+        """Tell whether it is time to kill the driver from outside."""
+        if moment.stored:
+            return len(chunks_written(steps_of(self._log()))) >= moment.stored
+        return bool(moment.seconds) and seconds >= moment.seconds
 
     def _gone(self) -> float:
         """Wait until no process of the run is left, and return how long that took."""
@@ -304,7 +318,8 @@ def seam_of(plan: ScenePlan) -> int:
 
 def steps_of(log: Path) -> list[Step]:
     """Read what was noted of a run's steps."""
-    lines = (line.split(" ", 3) for line in log.read_text().splitlines()) if log.exists() else ()
+    noted = log.read_text().rpartition("\n")[0] if log.exists() else ""  # of a line that is being written, nothing
+    lines = (line.split(" ", 3) for line in noted.splitlines())
     return [Step(int(process), int(number), event, path) for process, number, event, path in lines]
 
 
