@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipelines.prepare import NamedScene
@@ -81,6 +82,9 @@ def remove_outdated(before: SceneReport | None, names: Iterable[str], folder: Pa
     for item in (*before.outputs, *(file for export in before.exports for file in export.files)):
         if item.name not in kept and (folder / item.name).resolve().is_relative_to(inside):
             (folder / item.name).unlink(missing_ok=True)
+            with suppress(OSError):  # a folder that holds something stays
+                for parent in Path(item.name).parents[:-1]:
+                    (folder / parent).rmdir()
 
 
 def require_nothing_overwritten(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import nibabel as nib
@@ -15,9 +16,12 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import slicerio
 
+from pipelines import run
 from segflow.io.dicom import series_in
+from segflow.recipe import parse_recipe
+from tests.making import write_volume
 from tests.pipelines.radiology import WORDS, made_model, made_series, segmented
-from tests.segflow.io.exports.making import LIVER, REST, SPLEEN
+from tests.segflow.io.exports.making import LIVER, REST, SPLEEN, validated
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NAMES = {"scene_seg.dcm", "scene_sr.dcm", "scene.seg.nrrd", "scene.ctbl", "scene_itksnap.txt", "dseg.tsv"}
@@ -116,3 +120,32 @@ def test_patient_data_are_in_dicom_only(scene: tuple[Path, Path]) -> None:
         if path.is_file() and path.suffix != ".dcm":
             content = path.read_bytes()
             assert not any(word.encode() in content for word in WORDS), path
+
+
+def test_a_bids_dataset_gives_derivatives_that_the_validator_passes_and_that_go_when_not_wanted(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    for name in ("sub-01/anat/sub-01_T1w", "sub-02/ses-a/anat/sub-02_ses-a_T1w"):
+        write_volume(raw / f"{name}.nii.gz", (33, 34, 35))
+    (raw / "dataset_description.json").write_text('{"Name": "raw", "BIDSVersion": "1.10.0"}')
+    out = tmp_path / "derivatives" / "segflow"
+    asked: dict[str, Any] = {
+        "kind": "volume",
+        "inputs": str(raw / "sub-*" / "**" / "*_T1w.nii.gz"),
+        "model": {"weights": made_model(tmp_path / "model")},
+        "outputs": {"folder": str(out), "bids": True, "probabilities": True},
+    }
+    assert run(parse_recipe(asked, tmp_path)).exit_code == 0
+    issues, summary = validated(out)
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+    assert (sorted(summary["subjects"]), summary["sessions"]) == (["01", "02"], ["a"])
+    stem = "sub-02/ses-a/anat/sub-02_ses-a_seg-randomvolume_desc-T1w"
+    sidecar = json.loads((out / f"{stem}_probseg.json").read_text())
+    assert sidecar["Sources"] == ["bids:source:sub-02/ses-a/anat/sub-02_ses-a_T1w.nii.gz"]
+    assert json.loads((out / "dataset_description.json").read_text())["DatasetLinks"] == {"source": "../../raw"}
+    assert nib.load(out / f"{stem}_probseg.nii.gz").shape[3] == len(sidecar["LabelMap"])
+    asked["outputs"]["bids"] = False
+    run(parse_recipe(asked, tmp_path))
+    assert not any(path.is_file() for path in out.rglob("sub-*/anat/*"))
+    assert not (out / "dataset_description.json").exists()
+    assert not (out / "sub-01").exists()
+    assert (out / "sub-01_T1w_dseg.nii.gz").is_file()

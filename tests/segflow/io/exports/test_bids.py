@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +16,7 @@ from segflow.errors import OutputError
 from segflow.io.exports.bids import Bids, datasets_of
 from segflow.io.exports.bids_names import abbreviations, lookup_table, tree_stem
 from segflow.models.card import LabelClass
-from tests.segflow.io.exports.making import CODED, publish
+from tests.segflow.io.exports.making import CODED, publish, validated
 
 LABELS = np.random.default_rng(5).choice([0, 1, 7], (5, 6, 7)).astype(np.uint8)
 GREY = LabelClass(
@@ -28,14 +25,6 @@ GREY = LabelClass(
     colour="#AABBCC",
     codes={"category": "SCT 91723000 Anatomical Structure", "type": "SCT 389081007 Gray Matter"},
 )
-
-
-def validated(folder: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The issues that the validator finds, and what it saw; it needs no network."""
-    program = Path(sys.executable).with_name("bids-validator-deno")
-    found = subprocess.run([program, "--format", "json", folder], capture_output=True, text=True, check=False)
-    result = json.loads(found.stdout)
-    return result["issues"]["issues"], result["summary"]
 
 
 def raw_dataset(folder: Path, *names: str) -> Path:
