@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter
 
+from pipelines.recorded import records
 from segflow.auto import AutoTiling, asked_of, settle_tiling
 from segflow.errors import SegflowError
 from segflow.io.opening import open_source
@@ -23,7 +22,7 @@ from segflow.recipe import Recipe
 
 _LOG = logging.getLogger(__name__)
 _SCENES = 100
-"""Scenes and reports that are looked at, at most."""
+"""Scenes that are looked at, at most."""
 _ADAPTER: TypeAdapter[AutoTiling] = TypeAdapter(AutoTiling)
 
 
@@ -49,19 +48,10 @@ def with_tiling_settled(recipe: Recipe, model: Model) -> tuple[Recipe, AutoTilin
 
 def _recorded(folder: Path) -> Iterator[AutoTiling]:
     """Yield what the plans that were begun and the reports of finished scenes say."""
-    for path in islice(sorted(folder.glob(".segflow/scenes/*/*/plan.json")), _SCENES):
-        yield from _read(path, lambda data: data["auto"])
-    for path in islice(sorted(folder.glob("*_report.json")), _SCENES):
-        yield from _read(path, lambda data: data["run"]["tiling"]["auto"])
-
-
-def _read(path: Path, part: Any) -> Iterator[AutoTiling]:
-    try:
-        found = part(json.loads(path.read_text()))
-        if found is not None:
-            yield _ADAPTER.validate_python(found)
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # of another version, or without one
+    for record in records(folder):
+        with suppress(ValueError):  # of another version
+            if record.auto is not None:
+                yield _ADAPTER.validate_python(record.auto)
 
 
 def _largest(recipe: Recipe, model: Model) -> tuple[tuple[int, ...] | None, int]:

@@ -28,8 +28,7 @@ from pipelines.report import finished, report, report_again
 from pipelines.room import require_room
 from pipelines.settle import settle
 from pipelines.together import write_together
-from pipelines.workshop import SCENES, Bench, Workshop, remove_shared, shared_of
-from segflow.backends import Recorded
+from pipelines.workshop import HIDDEN, SCENES, Bench, Workshop, remove_shared, shared_of
 from segflow.errors import ClusterError, InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
 from segflow.io.atomic import remove_parts
 from segflow.io.exports import Exporter
@@ -41,7 +40,6 @@ from segflow.recipe import Recipe, read_recipe
 from segflow.report import ExportFacts, RunReport, SceneReport, SceneState, run_report, write_run_report
 
 _LOG = logging.getLogger(__name__)
-HIDDEN = ".segflow"
 _TRIES = 3
 """How often a scene is made whose staged chunks are damaged while they are published."""
 
@@ -115,7 +113,7 @@ def run(
     model, scenes = opened(recipe, selection, scenes)
     folder = recipe.folder
     with _workplace(recipe) as shared:
-        recorded = recorded_of(recipe, scenes, model)
+        recorded = recorded_in(folder, model.sha256)
         recalled = None if force else recall(recipe, model, recorded)
         known: dict[str, SceneState] = {}
         if recalled is not None:
@@ -155,12 +153,6 @@ def opened(
     if recipe.compute.staging is not None:
         require_known(recipe.compute.staging)
     return model, scenes
-
-
-def recorded_of(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Recorded | None:
-    """Return the way in which what is in the output folder was made."""
-    names = [item.name for item in scenes]
-    return recorded_in(recipe.folder, recipe.folder / HIDDEN / SCENES, names, model.sha256)
 
 
 def calibrated_in(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from segflow.io.atomic import write_text
 from segflow.io.store import Place, is_url, place_of
 from segflow.recipe import Recipe
 
+HIDDEN = ".segflow"
 SCENES = "scenes"
 _NOTE = "staging"
 

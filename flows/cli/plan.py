@@ -16,10 +16,11 @@ from pipelines.engine import Engine
 from pipelines.exporting import exporters_of, published_of, refusals
 from pipelines.plan import ScenePlan
 from pipelines.prepare import NamedScene, Selection, plan_scene
+from pipelines.recorded import recorded_in
 from pipelines.room import require_room
-from pipelines.runner import HIDDEN, calibrated_in, opened, recorded_of
+from pipelines.runner import calibrated_in, opened
 from pipelines.settle import settle
-from pipelines.workshop import SCENES, Bench
+from pipelines.workshop import HIDDEN, SCENES, Bench
 from segflow.backends.room import used_bytes
 from segflow.errors import SegflowError
 from segflow.memory import allowance
@@ -33,7 +34,7 @@ def main(options: argparse.Namespace) -> int:
     require_cluster(recipe.compute)
     model, scenes = opened(recipe, selection)
     kept = calibrated_in(recipe.folder)
-    engine = settle(recipe, recorded_of(recipe, scenes, model), kept if kept.is_dir() else None)
+    engine = settle(recipe, recorded_in(recipe.folder, model.sha256), kept if kept.is_dir() else None)
     rows: list[dict[str, Any]] = []
     refused: list[tuple[str, SegflowError]] = []
     try:

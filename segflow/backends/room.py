@@ -1,8 +1,6 @@
-"""Room on a device."""
+"""Room on a device. Imports PyTorch only where there is a GPU to ask."""
 
 from __future__ import annotations
-
-import torch
 
 from segflow.errors import PlanError
 from segflow.memory import shown
@@ -12,6 +10,8 @@ def free_bytes(device: str) -> int:
     """Return the memory of a GPU that is free now; 0 for the CPU, whose memory is the process's."""
     if device == "cpu":
         return 0
+    import torch
+
     free: int = torch.cuda.mem_get_info(torch.device(device))[0]
     return free
 
@@ -20,6 +20,8 @@ def used_bytes(device: str) -> int:
     """Return the most memory of a GPU that this process has held for tensors; 0 for the CPU. Not run on a GPU."""
     if device == "cpu":
         return 0
+    import torch
+
     used: int = torch.cuda.max_memory_allocated(torch.device(device))
     return used
 

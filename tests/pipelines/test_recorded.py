@@ -11,7 +11,8 @@ import pytest
 import rasterio
 
 from pipelines.recorded import recorded_in
-from pipelines.runner import HIDDEN, run
+from pipelines.runner import run
+from pipelines.workshop import HIDDEN
 from segflow.backends import Recorded
 from segflow.grid import Grid
 from segflow.io.array import ArraySource
@@ -80,8 +81,20 @@ def test_plans_that_were_cut_off_come_first_and_broken_ones_are_passed_over(tmp_
         path = plans / f"scene{number}" / "key" / "plan.json"
         path.parent.mkdir(parents=True)
         path.write_text(text)
-    assert recorded_in(tmp_path, plans, [], "abc") == Recorded("onnxruntime", "by a trial", "k")
-    assert recorded_in(tmp_path, plans, ["scene9"], "other weights") is None
+    assert recorded_in(tmp_path, "abc") == Recorded("onnxruntime", "by a trial", "k")
+    assert recorded_in(tmp_path, "other weights") is None
+
+
+def test_many_new_scenes_do_not_hide_how_the_finished_ones_were_made(tmp_path: Path) -> None:
+    report = {
+        "model": {"weights_sha256": "abc"},
+        "run": {"backend": "onnxruntime", "why": "by a trial", "calibration": None, "tiling": None},
+    }
+    for number in range(300):
+        other = {**report, "model": {"weights_sha256": "of another model"}}
+        (tmp_path / f"a{number}_report.json").write_text(json.dumps(other))
+    (tmp_path / "z_report.json").write_text(json.dumps(report))
+    assert recorded_in(tmp_path, "abc") == Recorded("onnxruntime", "by a trial", None)
 
 
 @pytest.mark.parametrize("shape", [(50, 70), (16, 16), (5, 300), (20, 24, 28)])

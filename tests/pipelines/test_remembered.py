@@ -54,7 +54,7 @@ def states(outcome: Outcome) -> list[str]:
 def recalled(recipe: Recipe) -> Engine | None:
     assert recipe.model is not None
     model = load_model(recipe.model, recipe.resolve, recipe.kind)
-    return recall(recipe, model, recorded_in(recipe.folder, recipe.folder / ".segflow", ["scene"], model.sha256))
+    return recall(recipe, model, recorded_in(recipe.folder, model.sha256))
 
 
 def settled_of(scene: Path) -> list[Path]:
