@@ -16,6 +16,7 @@ from segflow.io.exports.bids import Bids, datasets_of
 from segflow.io.exports.coverage import Coverage
 from segflow.io.exports.dicom_seg import DicomSeg
 from segflow.io.exports.itksnap import ItkSnap
+from segflow.io.exports.polygons import Polygons
 from segflow.io.exports.qml import Qml
 from segflow.io.exports.slicer import SegNrrd
 from segflow.io.exports.stac import Stac
@@ -36,6 +37,8 @@ def _asked(recipe: Recipe) -> Iterator[Exporter]:
     outputs = recipe.outputs
     if outputs.qml:
         yield Qml()
+    if outputs.polygons is not None:
+        yield Polygons(**dict(outputs.polygons))
     if outputs.coverage:
         yield Coverage()
     if outputs.bids:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from segflow.part import Part
+from segflow.recipe.polygons import Polygons, as_polygons
 
 
 class DicomSeg(Part):
@@ -39,6 +40,11 @@ class Outputs(Part):
         "probseg of four axes.",
     )
     nodata: int = Field(255, ge=0, le=255, description="Rasters: value of cells without valid input.")
+    polygons: Annotated[Polygons | None, BeforeValidator(as_polygons)] = Field(
+        None,
+        description="Rasters: also polygons with class, area in m2 and mean confidence. A format or a list of them, or "
+        "a mapping with these as `to` and options.",
+    )
     qml: bool = Field(False, description="Rasters: also a QGIS style beside the label map, which QGIS loads by itself.")
     coverage: bool = Field(
         False, description="Rasters: also <scene>_coverage.tif: nodata, predicted, and predicted with low context."

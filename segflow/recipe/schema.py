@@ -24,7 +24,7 @@ _ONLY: dict[Kind, tuple[str, ...]] = {
     "raster": (
         *("inputs.bands", "inputs.nodata", "inputs.collar", "inputs.aoi", "inputs.mosaic"),
         *("references.region", "references.mask", "model.gsd", "outputs.nodata", "postprocess.sieve"),
-        *("outputs.qml", "outputs.coverage", "outputs.stac", "outputs.taken", "outputs.vrt"),
+        *("outputs.qml", "outputs.polygons", "outputs.coverage", "outputs.stac", "outputs.taken", "outputs.vrt"),
     ),
     "volume": (
         *("inputs.channels", "inputs.resample_to", "model.spacing"),

@@ -151,3 +151,36 @@ def test_a_value_that_cannot_be_meant_is_named_without_words_of_the_parser(
 def test_a_key_that_train_lacks_is_told_with_the_others_it_needs() -> None:
     with pytest.raises(RecipeError, match=r"lacks train.name\n.*name, classes, channels and patch"):
         parse_recipe(BASE, Path(), {"train.steps": 2})
+
+
+def polygons_of(value: Any) -> Any:
+    model = {"weights": "builtin:landcover-rgb"}
+    recipe = parse_recipe(
+        {"kind": "raster", "inputs": "a.tif", "model": model, "outputs": {"polygons": value}}, Path("/data")
+    )
+    assert recipe.outputs.polygons is not None
+    return recipe.outputs.polygons
+
+
+def test_polygons_take_a_format_a_list_or_a_mapping() -> None:
+    assert polygons_of("gpkg").to == ("gpkg",)
+    assert polygons_of(["gpkg", "parquet"]).to == ("gpkg", "parquet")
+    found = polygons_of({"to": "fgb", "connectivity": 8, "classes": [1, "water"], "sieve": 10})
+    assert (found.to, found.connectivity, found.classes, found.sieve) == (("fgb",), 8, (1, "water"), 10)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("shp", "gpkg, parquet, fgb, geojson"),
+        ("postgresql://me:hidden@host/gis", "#schema.table"),
+        ({"to": "gpkg", "connectivity": 6}, "4"),
+        ({"to": "gpkg", "min_area": -1}, "more than 0"),
+        (["gpkg", "gpkg"], "each format once"),
+    ],
+)
+def test_polygons_that_cannot_be_meant_are_refused(value: Any, words: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        polygons_of(value)
+    assert words in str(refused.value)
+    assert "hidden" not in str(refused.value)

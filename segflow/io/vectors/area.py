@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from segflow.errors import OutputError
 from segflow.io.vectors.rings import Rings
-from segflow.io.vectors.walks import Ints
 
 _DEGREES = (2, 4, 8, 16, 32)
 # How far apart the points of a difference lie, as a share of the scene, and how much of it they need to stay inside.
@@ -25,9 +24,10 @@ _INSIDE = 1 - 4 * _STEP
 _GOOD_ENOUGH = 1e-9
 _USABLE = 1e-5
 _FAR = np.deg2rad(60.0)
-# An edge shorter than this share of the scene takes few points of the quadrature.
-_SHORT, _FEW, _MANY = 0.05, 3, 24
-_POINTS_AT_ONCE = 1 << 18
+# Edges up to these shares of the scene take so many points of the quadrature.
+_QUADRATURE = ((0.01, 2), (0.05, 3), (np.inf, 24))
+# So few that they stay in a processor's cache.
+_EDGES_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +49,32 @@ class CellAreas:
         """Return (rings,) the m2 that each ring encloses; positive for clockwise as seen on the screen."""
         if not len(rings):
             return np.zeros(0)
-        total = np.empty(len(rings.points))
         scale = 2.0 / np.array(self.shape[::-1], np.float64)
-        for start in range(0, len(total), _POINTS_AT_ONCE):
-            chosen = np.arange(start, min(start + _POINTS_AT_ONCE, len(total)))
-            here, there = rings.points[chosen], rings.points[_onward(rings, chosen)]
-            total[chosen] = self._of_edges(here * scale - 1.0, there * scale - 1.0)
+        points = rings.points * scale - 1.0
+        onward = np.arange(1, len(points) + 1)
+        onward[rings.starts[1:] - 1] = rings.starts[:-1]
+        total = np.zeros(len(points))
+        rising = np.flatnonzero(rings.points[:, 1] != rings.points[onward, 1])
+        for first in range(0, len(rising), _EDGES_AT_ONCE):
+            edges = rising[first : first + _EDGES_AT_ONCE]
+            total[edges] = self._of_edges(points[edges], points[onward[edges]])
         return np.asarray(np.add.reduceat(total, rings.starts[:-1]))
 
     def _of_edges(self, here: NDArray[np.float64], there: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the integral of the area to the left of each edge, along y, in m2."""
         made = np.zeros(len(here))
-        rise = there[:, 1] - here[:, 1]
-        short = np.abs(there - here).max(axis=1) < 2 * _SHORT
-        for chosen, count in ((short & (rise != 0), _FEW), (~short & (rise != 0), _MANY)):
-            nodes, weights = np.polynomial.legendre.leggauss(count)
-            for node, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
-                at = here[chosen] + node * (there[chosen] - here[chosen])
-                made[chosen] += weight * chebyshev.chebval2d(at[:, 0], at[:, 1], self.integral)
-        return made * rise * self.shape[0] / 2
-
-
-def _onward(rings: Rings, chosen: Ints) -> Ints:
-    """Return the number of the point that comes after each of these."""
-    ring = np.searchsorted(rings.starts, chosen, side="right") - 1
-    return np.where(chosen + 1 == rings.starts[ring + 1], rings.starts[ring], chosen + 1)
+        size, done = np.abs(there - here).max(axis=1) / 2, -1.0
+        for most, count in _QUADRATURE:
+            chosen = np.flatnonzero((size > done) & (size <= most))
+            done = most
+            if not len(chosen):
+                continue
+            x, y = here[chosen].T
+            wide, high = (there[chosen] - here[chosen]).T
+            for node, weight in zip(*np.polynomial.legendre.leggauss(count), strict=True):
+                part = (node + 1) / 2
+                made[chosen] += weight / 2 * chebyshev.chebval2d(x + part * wide, y + part * high, self.integral)
+        return made * (there[:, 1] - here[:, 1]) * self.shape[0] / 2
 
 
 def cell_areas(crs: str, affine: tuple[float, ...], shape: tuple[int, int]) -> CellAreas | None:
@@ -96,12 +97,12 @@ def cell_areas(crs: str, affine: tuple[float, ...], shape: tuple[int, int]) -> C
     for degree in _DEGREES:
         nodes = _INSIDE * chebyshev.chebpts1(degree + 1)
         u, v = (side.ravel() for side in np.meshgrid(nodes, nodes, indexing="ij"))
-        basis = chebyshev.chebvander2d(u, v, [degree, degree])
         measured = _measured(project, affine, shape, u, v)
         if not np.isfinite(measured).all():
             error = np.inf
             break
-        found = np.linalg.solve(basis, measured).reshape(degree + 1, degree + 1)
+        inverse = np.linalg.inv(chebyshev.chebvander(nodes, degree))
+        found = inverse @ measured.reshape(degree + 1, degree + 1) @ inverse.T
         u, v = (side.ravel() for side in np.meshgrid(*2 * (_INSIDE * np.linspace(-1, 1, 13),), indexing="ij"))
         truth = _measured(project, affine, shape, u, v)
         error = float(np.abs(chebyshev.chebval2d(u, v, found) - truth).max() / np.abs(truth).max())
@@ -113,7 +114,16 @@ def cell_areas(crs: str, affine: tuple[float, ...], shape: tuple[int, int]) -> C
             "a raster whose cells lie within the area of use of its CRS",
             "reproject it (gdalwarp -t_srs) to a CRS that fits, or cut it",
         )
-    return CellAreas(shape, chebyshev.chebint(found, lbnd=-1, axis=0) * shape[1] / 2, error)
+    return CellAreas(
+        shape, _trimmed(np.asarray(chebyshev.chebint(found, lbnd=-1, axis=0), np.float64)) * shape[1] / 2, error
+    )
+
+
+def _trimmed(coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return coefficients without the last rows and columns that add nothing."""
+    counts = np.abs(coefficients) > np.abs(coefficients).max() * _GOOD_ENOUGH / 100
+    rows, columns = np.flatnonzero(counts.any(axis=1)), np.flatnonzero(counts.any(axis=0))
+    return coefficients[: rows[-1] + 1, : columns[-1] + 1]
 
 
 def _measured(
