@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,6 +20,7 @@ from flows.cli.main import main
 from pipelines import run
 from segflow.errors import InputError, RecipeError
 from segflow.io.dicom import choose, series_in
+from segflow.recipe import Recipe
 from segflow.report import from_json
 from tests.dicoms import PATIENT, uid, write_enhanced, write_series
 from tests.making import make_model, texture
@@ -26,6 +28,11 @@ from tests.pipelines.test_run import cut_off, recipe_of
 from tests.segflow.io.test_dicom_series import affine_of
 
 SHAPE = (24, 28, 20)
+
+
+def recipe_for(folder: Path, inputs: Any, model: Path, **parts: Any) -> Recipe:
+    """A recipe for volumes that needs no trial of backends."""
+    return recipe_of(folder, inputs, model, kind="volume", compute={"backend": "torch"}, **parts)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +51,7 @@ def wanted(tmp_path_factory: pytest.TempPathFactory, model: Path, values: np.nda
     folder = tmp_path_factory.mktemp("nifti")
     image = nib.Nifti1Image(values, affine_of())
     image.to_filename(folder / "scene.nii.gz")
-    assert run(recipe_of(folder / "out", folder / "scene.nii.gz", model, kind="volume")).exit_code == 0
+    assert run(recipe_for(folder / "out", folder / "scene.nii.gz", model)).exit_code == 0
     return nib.load(folder / "out" / "scene_dseg.nii.gz")
 
 
@@ -82,7 +89,7 @@ def test_labels_do_not_depend_on_the_format_of_the_input(
         image.SetDirection((lps[:3, :3] / sides).ravel().tolist())
         image.SetOrigin(lps[:3, 3].tolist())
         sitk.WriteImage(image, str(place), form == "nrrd")
-    assert run(recipe_of(tmp_path / "out", place, model, kind="volume")).exit_code == 0
+    assert run(recipe_for(tmp_path / "out", place, model)).exit_code == 0
     labels_of(tmp_path / "out", "deep" if form == "nested" else "scene", wanted)
 
 
@@ -91,7 +98,7 @@ def test_no_patient_is_named_in_anything_that_is_written_or_logged(
 ) -> None:
     write_series(tmp_path / "scene", values, affine_of())
     caplog.set_level(logging.DEBUG)
-    assert run(recipe_of(tmp_path / "out", tmp_path / "scene", model, kind="volume")).exit_code == 0
+    assert run(recipe_for(tmp_path / "out", tmp_path / "scene", model)).exit_code == 0
     texts = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()] + [caplog.text.encode()]
     for secret in (*PATIENT.split("^"), "SECRET-42", "19200725"):
         assert not any(secret.encode() in text for text in texts)
@@ -99,7 +106,7 @@ def test_no_patient_is_named_in_anything_that_is_written_or_logged(
 
 def test_a_finished_series_is_left_alone_until_a_slice_changes(tmp_path: Path, model: Path, values: np.ndarray) -> None:
     write_series(tmp_path / "scene", values, affine_of())
-    recipe = recipe_of(tmp_path / "out", tmp_path / "scene", model, kind="volume")
+    recipe = recipe_for(tmp_path / "out", tmp_path / "scene", model)
     assert run(recipe).report.scenes[0].state == "done"
     assert run(recipe).report.scenes[0].state == "unchanged"
     shutil.move(tmp_path / "scene", tmp_path / "else")
@@ -113,11 +120,23 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_labels(
     tmp_path: Path, model: Path, values: np.ndarray, wanted: nib.Nifti1Image
 ) -> None:
     write_series(tmp_path / "scene", values, affine_of())
-    recipe = recipe_of(tmp_path / "out", tmp_path / "scene", model, kind="volume")
+    recipe = recipe_for(tmp_path / "out", tmp_path / "scene", model)
     with pytest.raises(KeyboardInterrupt):
         run(recipe, executor=cut_off(0))
     assert run(recipe).exit_code == 0
     labels_of(tmp_path / "out", "scene", wanted)
+
+
+def test_a_plan_reads_the_series_and_writes_nothing(
+    tmp_path: Path, model: Path, values: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series(tmp_path / "in" / "scene", values, affine_of())
+    recipe = {"kind": "volume", "inputs": "in", "model": {"weights": str(model)}, "compute": {"backend": "torch"}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["plan", str(tmp_path / "recipe.yaml")]) == 0
+    assert "x 24, y 28, z 20" in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_scenes_are_named_by_their_folders_and_by_a_hash_where_these_hold_several(
@@ -128,7 +147,7 @@ def test_scenes_are_named_by_their_folders_and_by_a_hash_where_these_hold_severa
         write_series(tmp_path / "in" / name, small, affine_of(), StudyInstanceUID=uid(name))
     write_series(tmp_path / "in" / "bob", small, affine_of(), series="x", SeriesDescription="FLAIR")
     inputs = {"path": str(tmp_path / "in"), "series": {"SeriesDescription": "t1"}}
-    outcome = run(recipe_of(tmp_path / "out", inputs, model, kind="volume"))
+    outcome = run(recipe_for(tmp_path / "out", inputs, model))
     names = [item.scene for item in outcome.report.scenes]
     key = next(item.key for item in series_in(str(tmp_path / "in" / "bob")) if item.tags["SeriesDescription"] == "T1")
     assert names == ["ann", f"bob_{key}"]
@@ -141,7 +160,7 @@ def test_series_of_several_folders_are_the_channels_of_a_scene(tmp_path: Path, v
             write_series(tmp_path / "in" / case / name, values + shift, affine_of())
     channels = {"t1": "{case}/T1", "flair": "{case}/FLAIR"}
     inputs = {"path": str(tmp_path / "in"), "channels": channels}
-    outcome = run(recipe_of(tmp_path / "out", inputs, two, kind="volume"))
+    outcome = run(recipe_for(tmp_path / "out", inputs, two))
     assert [(item.scene, item.state) for item in outcome.report.scenes] == [("a", "done"), ("b", "done")]
 
 
@@ -149,16 +168,16 @@ def test_what_is_meant_by_several_series_or_none_is_asked(tmp_path: Path, model:
     write_series(tmp_path / "in", values, affine_of(), series="a")
     write_series(tmp_path / "in", values, affine_of(), series="b", SeriesDescription="FLAIR")
     with pytest.raises(InputError, match="2 series of one study"):
-        run(recipe_of(tmp_path / "out", tmp_path / "in", model, kind="volume"))
+        run(recipe_for(tmp_path / "out", tmp_path / "in", model))
     none = {"path": str(tmp_path / "in"), "series": {"SeriesDescription": "CT"}}
     with pytest.raises(InputError, match="no series of slices that matches SeriesDescription: CT"):
-        run(recipe_of(tmp_path / "out", none, model, kind="volume"))
+        run(recipe_for(tmp_path / "out", none, model))
     nib.Nifti1Image(values, affine_of()).to_filename(tmp_path / "x.nii.gz")
     nifti = {"path": str(tmp_path / "x.nii.gz"), "series": {"SeriesDescription": "CT"}}
     with pytest.raises(RecipeError, match="is no DICOM"):
-        run(recipe_of(tmp_path / "out", nifti, model, kind="volume"))
+        run(recipe_for(tmp_path / "out", nifti, model))
     with pytest.raises(InputError, match="one slice of a series of 20"):
-        run(recipe_of(tmp_path / "out", sorted((tmp_path / "in").iterdir())[0], model, kind="volume"))
+        run(recipe_for(tmp_path / "out", sorted((tmp_path / "in").iterdir())[0], model))
     assert not (tmp_path / "out").exists()
 
 
@@ -171,7 +190,7 @@ def test_a_broken_series_is_refused_and_costs_the_others_nothing(
     gap[4].unlink()
     cut = write_series(tmp_path / "in" / "cut", small, affine_of(), StudyInstanceUID=uid("cut"))
     cut[0].write_bytes(cut[0].read_bytes()[:300])
-    outcome = run(recipe_of(tmp_path / "out", tmp_path / "in", model, kind="volume"))
+    outcome = run(recipe_for(tmp_path / "out", tmp_path / "in", model))
     states = {item.scene: item.state for item in outcome.report.scenes}
     assert states == {"good": "done", "gap": "refused", "cut": "refused"}
     assert outcome.exit_code == 1
@@ -220,6 +239,28 @@ def test_without_pydicom_the_error_says_what_to_install(tmp_path: Path, values: 
     )
     assert done.stdout.startswith("InputError")
     assert "pip install 'segflow[dicom]'" in done.stdout
+
+
+@pytest.mark.parametrize(("suffix", "axes"), [(".nrrd", "RAS"), (".seg.nrrd", "LPS"), (".mha", "PIL"), (".mhd", "ASR")])
+def test_a_reference_in_another_format_and_orientation_gives_the_scores_of_nifti(
+    tmp_path: Path, suffix: str, axes: str, model: Path, values: np.ndarray
+) -> None:
+    write_series(tmp_path / "scene", values, affine_of())
+    truth = (values > 128).astype(np.uint8)
+    nib.Nifti1Image(truth, affine_of()).to_filename(tmp_path / "scene.nii.gz")
+    image = sitk.DICOMOrient(sitk.ReadImage(str(tmp_path / "scene.nii.gz")), axes)
+    sitk.WriteImage(image, str(tmp_path / f"scene{suffix}"), suffix != ".mhd")
+    found = []
+    for ending in (suffix, ".nii.gz"):
+        folder = tmp_path / f"out{ending}"
+        recipe = recipe_for(folder, tmp_path / "scene", model, references=f"{{stem}}{ending}")
+        assert run(recipe).exit_code == 0
+        found.append(from_json((folder / "scene_report.json").read_text()))
+    assert found[0].overall is not None
+    assert found[0].overall == found[1].overall
+    assert found[0].geometry is not None
+    assert found[0].geometry.agrees
+    assert found[0].geometry.files[2].orientation == axes
 
 
 @pytest.mark.real
