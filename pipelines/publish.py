@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.outputs import RUN_FILES, file_facts, report_files
+from pipelines.outputs import RUN_FILES, file_facts, report_files, together_files
 from segflow.errors import OutputError, SegflowError
 from segflow.io.atomic import write_text
 from segflow.io.depot import Depot, Manifest, StoredFile
@@ -73,7 +73,8 @@ def _upload(
     if new:
         names = [file.name for item in new.values() for file in _files(item)]
         told = [path.name for scene in new for path in report_files(scene, folder)]
-        paths = {name: folder / name for name in (*names, *told, *(n for n in RUN_FILES if (folder / n).is_file()))}
+        of_all = (n for n in (*RUN_FILES, *together_files(recipe)) if (folder / n).is_file())
+        paths = {name: folder / name for name in (*names, *told, *of_all)}
         listed = {file.name: file for item in new.values() for file in _files(item)}
         files = tuple(_stored(path, folder, listed.get(name)) for name, path in paths.items())
         good = all(item.state in ("done", "unchanged") and item.error is None for item in report.scenes)
