@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -30,6 +31,18 @@ _SPLITTERS = ("AcquisitionNumber", "TriggerTime", "AcquisitionTime")
 ALONE = "one slice alone"
 """Why a single slice is put aside: it is taken only where nothing else is there."""
 
+_PARTS = {
+    "ImageType": 0,
+    "EchoNumbers": 1,
+    "EchoTime": 1,
+    "EffectiveEchoTime": 1,
+    "TemporalPositionIdentifier": 2,
+    "TemporalPositionIndex": 2,
+    "DiffusionBValue": 3,
+    "StackID": 4,
+}
+"""Where in `Frame.part` the value of a tag stands that a multi-frame file has for each frame."""
+
 _LISTED = 20
 _COSINES = 1e-3
 
@@ -44,6 +57,7 @@ class Series:
         frames: its slices, in order along their normal where they have positions.
         aside: why it is no volume to segment, such as "a localizer"; None where it is one.
         broken: files beside its own that cannot be read and may belong to it, with what is wrong with them.
+        others: slices with the same SeriesInstanceUID that are no part of it.
     """
 
     place: str
@@ -51,6 +65,7 @@ class Series:
     frames: tuple[Frame, ...]
     aside: str | None
     broken: tuple[tuple[Member, str], ...] = ()
+    others: int = field(default=0, compare=False)
 
     @property
     def path(self) -> str:
@@ -61,11 +76,6 @@ class Series:
     def tags(self) -> Mapping[str, str]:
         """The tags of its first slice."""
         return self.frames[0].image.tags
-
-    @property
-    def what(self) -> str:
-        """Its name for messages: place and key."""
-        return self.path
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -83,14 +93,14 @@ class Series:
             raise broken(member, how)
         first = self.frames[0]
         if first.orientation is None or first.spacing is None:
-            raise InputError(f"{self.what}: {self.aside}", "slices with positions in the patient", "choose another")
+            raise InputError(f"{self.path}: {self.aside}", "slices with positions in the patient", "choose another")
         return affine_of(
             _positions(self.frames),
             first.orientation,
             first.spacing,
             first.between,
             [Path(frame.image.member.name).name for frame in self.frames],
-            self.what,
+            self.path,
         )
 
     def headers(self) -> Iterator[Any]:
@@ -203,8 +213,8 @@ def _list(found: Sequence[Series]) -> str:
 
 def _matches(item: Series, key: str, pattern: str) -> bool:
     values = {frame.image.tags.get(key, "") for frame in item.frames}
-    if key in ("EchoNumbers", "EchoTime", "DiffusionBValue", "ImageType"):
-        values |= set(item.frames[0].part)
+    if key in _PARTS:
+        values.add(item.frames[0].part[_PARTS[key]])
     return any(fnmatchcase(value.lower(), pattern.lower()) for value in values)
 
 
@@ -240,6 +250,8 @@ def _series_of(place: str, scanned: Scan) -> list[Series]:
     for exact, near in groups.items():
         for group in near:
             found += _made(place, exact, group, scanned.broken)
+    slices = Counter(frame.image.tags["SeriesInstanceUID"] for frame in scanned.frames)
+    found = [replace(item, others=slices[item.tags["SeriesInstanceUID"]] - len(item.frames)) for item in found]
     return sorted(found, key=lambda item: (item.place, item.tags["SeriesNumber"].zfill(8), item.key))
 
 

@@ -43,14 +43,19 @@ def dicom_header(path: str) -> VolumeHeader:
 
 def _notices(series: Series) -> list[str]:
     found = []
+    if series.others:
+        found.append(
+            f"{series.path}: {series.others} more slices of the series are no part of this volume: they differ in size, "
+            "direction, spacing, echo, time or kind"
+        )
     if len(series.frames) == 1:
-        found.append(f"{series.what}: one slice alone; its thickness is what the header says, or a guess")
+        found.append(f"{series.path}: one slice alone; its thickness is what the header says, or a guess")
     if any(turned_round(image) for image in series.images):
-        found.append(f"{series.what}: MONOCHROME1, small values are bright: values are turned round")
+        found.append(f"{series.path}: MONOCHROME1, small values are bright: values are turned round")
     elif any(image.photometric == "MONOCHROME1" for image in series.images):
-        found.append(f"{series.what}: MONOCHROME1, but the values are measurements: they are read as they are")
+        found.append(f"{series.path}: MONOCHROME1, but the values are measurements: they are read as they are")
     if any("DERIVED" in image.tags["ImageType"] for image in series.images[:1]):
-        found.append(f"{series.what}: a derived series ({series.tags['ImageType']}), not the scanner's own images")
+        found.append(f"{series.path}: a derived series ({series.tags['ImageType']}), not the scanner's own images")
     return found
 
 

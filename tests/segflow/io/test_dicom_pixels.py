@@ -149,6 +149,15 @@ def test_an_enhanced_file_gives_the_voxels_and_rescaling_of_every_frame(tmp_path
     assert np.allclose(stored(path_of(tmp_path / "a.dcm")), values * np.arange(1.0, 7.0) + np.arange(6.0))
 
 
+def test_slices_of_a_series_that_are_left_out_are_told(tmp_path: Path) -> None:
+    """The last slice has another size: nothing else would tell of it."""
+    paths = write_series(tmp_path / "a", volume(), affine_of(), series="x")
+    paths[-1].unlink()
+    write_series(tmp_path / "a", volume(shape=(9, 5, 1)), affine_of(), series="x")
+    (notice,) = read_header(path_of(tmp_path / "a")).notices
+    assert "1 more slices of the series are no part of this volume" in notice
+
+
 def test_a_zip_has_the_identity_and_the_voxels_of_its_folder(tmp_path: Path) -> None:
     paths = write_series(tmp_path / "a", volume(), affine_of())
     with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -165,6 +165,7 @@ def test_echoes_of_one_series_are_volumes_of_their_own(tmp_path: Path) -> None:
         write_series(tmp_path / str(echo), volume(echo), affine_of(), series="x", EchoNumbers=echo, EchoTime=4.5 * echo)
     found = series_in(str(tmp_path))
     assert [len(item.frames) for item in found] == [6, 6]
+    assert [item.others for item in found] == [6, 6]
     (second,) = choose(found, {"EchoNumbers": "2"}, "a")
     assert second.place.endswith("2")
     assert series_at(second.path) == second
