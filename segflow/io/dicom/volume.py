@@ -45,8 +45,8 @@ def _notices(series: Series) -> list[str]:
     found = []
     if series.others:
         found.append(
-            f"{series.path}: {series.others} more slices of the series are no part of this volume: they differ in size, "
-            "direction, spacing, echo, time or kind"
+            f"{series.path}: {series.others} more slices of the series are no part of this volume: they differ in "
+            "size, direction, spacing, echo, time or kind"
         )
     if len(series.frames) == 1:
         found.append(f"{series.path}: one slice alone; its thickness is what the header says, or a guess")
