@@ -68,7 +68,8 @@ def measure(folder: Path, form: str, options: dict[str, float]) -> dict[str, obj
         patch=(64, 64),
     )
     source = open_raster(RasterSpec(str(labels), (1,)))
-    scene = Published("scene", folder, {"labels": labels}, source.grid, card, (), RasterSpec(str(labels)), 255, "bench")
+    files, spec = {"labels": labels}, RasterSpec(str(labels))
+    scene = Published("scene", folder, files, source.grid, card, (), spec, 255, "bench", "bench")
     source.close()
     exporter = Polygons((form,), **options)  # type: ignore[arg-type]
     exporter.require(scene)

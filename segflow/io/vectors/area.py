@@ -15,7 +15,7 @@ from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
 from segflow.errors import OutputError
-from segflow.io.vectors.rings import Rings
+from segflow.io.vectors.rings import Rings, blocks
 
 _DEGREES = (2, 4, 8, 16, 32)
 # How far apart the points of a difference lie, as a share of the scene, and how much of it they need to stay inside.
@@ -47,18 +47,20 @@ class CellAreas:
 
     def of_rings(self, rings: Rings) -> NDArray[np.float64]:
         """Return (rings,) the m2 that each ring encloses; positive for clockwise as seen on the screen."""
-        if not len(rings):
-            return np.zeros(0)
+        areas = np.zeros(len(rings))
         scale = 2.0 / np.array(self.shape[::-1], np.float64)
-        points = rings.points * scale - 1.0
-        onward = np.arange(1, len(points) + 1)
-        onward[rings.starts[1:] - 1] = rings.starts[:-1]
-        total = np.zeros(len(points))
-        rising = np.flatnonzero(rings.points[:, 1] != rings.points[onward, 1])
-        for first in range(0, len(rising), _EDGES_AT_ONCE):
-            edges = rising[first : first + _EDGES_AT_ONCE]
-            total[edges] = self._of_edges(points[edges], points[onward[edges]])
-        return np.asarray(np.add.reduceat(total, rings.starts[:-1]))
+        for first, end in blocks(rings.starts):
+            some = rings.cut(first, end)
+            points = some.points * scale - 1.0
+            onward = np.arange(1, len(points) + 1)
+            onward[some.starts[1:] - 1] = some.starts[:-1]
+            total = np.zeros(len(points))
+            rising = np.flatnonzero(some.points[:, 1] != some.points[onward, 1])
+            for place in range(0, len(rising), _EDGES_AT_ONCE):
+                edges = rising[place : place + _EDGES_AT_ONCE]
+                total[edges] = self._of_edges(points[edges], points[onward[edges]])
+            areas[first:end] = np.add.reduceat(total, some.starts[:-1])
+        return areas
 
     def _of_edges(self, here: NDArray[np.float64], there: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the integral of the area to the left of each edge, along y, in m2."""

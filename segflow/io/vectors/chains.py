@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segflow.io.vectors.corners import Corners
-from segflow.io.vectors.rings import Rings, joined, starts_of
+from segflow.io.vectors.rings import Rings, joined, started, starts_of
 from segflow.io.vectors.walks import Ints, Walks, walks
 
 Points = NDArray[np.int32]
@@ -56,9 +56,10 @@ def linked_rings(found: Corners, above: Chains) -> tuple[Rings, Chains]:
     is_port[: len(found.points)] = False
     through = np.logical_or.reduceat(is_port[lists.order], lists.starts[:-1]) if len(following) else np.zeros(0, bool)
     plain = np.flatnonzero(~through)
-    lengths = np.diff(lists.starts)[plain]
+    starts = starts_of(np.diff(lists.starts)[plain])
     picked = lists.order[_within(lists, plain)]
-    closed = Rings(found.points[picked], starts_of(lengths), owner[plain])
+    meets = np.add.reduceat(found.meets[picked], starts[:-1], dtype=np.int64) if len(plain) else np.zeros(0, np.int64)
+    closed = started(Rings(found.points[picked], starts, owner[plain], meets == 0))
     rings, chains = _through(found, above, lists, np.flatnonzero(through))
     return joined((closed, *rings)), chains
 
@@ -105,7 +106,7 @@ def _through(found: Corners, above: Chains, lists: Walks, which: Ints) -> tuple[
             chains.append((enters[int(run[0])], leaves[int(run[-1])], tuple(rope)))
         else:
             points = _laid_out(tuple(rope))
-            rings.append(Rings(points, starts_of(np.array([len(points)])), found.region[run[:1]]))
+            rings.append(Rings(points, starts_of(np.array([len(points)])), found.region[run[:1]], np.zeros(1, bool)))
     chains.sort(key=lambda chain: chain[0])
     up_x, down_x = (np.array([chain[end] for chain in chains], np.int64) for end in (0, 1))
     return rings, Chains(up_x, down_x, tuple(chain[2] for chain in chains))

@@ -34,6 +34,7 @@ def _next_edges() -> NDArray[np.int8]:
 _NEXT = _next_edges()
 _TURNS = np.array([code not in (0, 0b0101, 0b1010) for code in range(16)])
 _PASSES_NORTH_SOUTH = 0b0101
+_CROSSING = 0b1111
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Corners:
     Attributes:
         points: (corners, 2) int32, x and y of each pass of a corner.
         kept: (corners,) whether the pass stays a corner.
+        meets: (corners,) whether cells of one value meet there across the corner.
         region: (elements,) which region the element borders.
         following: (elements,) the element that the border comes to next; -1 where it leaves the strip.
         top: the ports of the upper side.
@@ -68,6 +70,7 @@ class Corners:
 
     points: NDArray[np.int32]
     kept: NDArray[np.bool_]
+    meets: NDArray[np.bool_]
     region: Ints
     following: Ints
     top: Ports
@@ -148,8 +151,11 @@ def corners(
     bottom = _ports(passes, regions[-1], below, len(above) + len(at) + np.arange(len(below)), wanted, False)
     place = np.concatenate(passes.place)[:visits] - len(above)
     points = np.column_stack((x[place], y[place] + first_line)).astype(np.int32)
+    across = (values[y, x] == values[y + 1, x + 1]) | (values[y, x + 1] == values[y + 1, x])
+    meets = ((edges == _CROSSING) & across)[place]
     stays = np.ones(visits, bool) if kept is None else kept.ravel()[at[place]]
-    return Corners(points, stays, np.concatenate(passes.region).astype(np.int64), _linked(passes, column), top, bottom)
+    region = np.concatenate(passes.region).astype(np.int64)
+    return Corners(points, stays, meets, region, _linked(passes, column), top, bottom)
 
 
 def _ports(passes: _Passes, row: NDArray[Any], x: Ints, places: Ints, wanted: NDArray[np.bool_], top: bool) -> Ports:

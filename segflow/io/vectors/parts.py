@@ -71,6 +71,15 @@ class Features:
         """(features,) the sums of their cells' weights."""
         return np.asarray(np.bincount(self.feature, self.parts.weights, len(self)), np.float64)
 
+    def cut(self, first: int, end: int) -> Features:
+        """Return the features from one to before another, without a copy of their points."""
+        start, stop = np.searchsorted(self.feature, (first, end)).tolist()
+        parts = self.parts
+        rings = parts.rings.cut(*np.searchsorted(parts.rings.owner, (start, stop)).tolist())
+        rings = rings.owned(rings.owner - start)
+        some = Parts(parts.values[start:stop], parts.cells[start:stop], parts.weights[start:stop], rings)
+        return Features(some, self.feature[start:stop] - first)
+
     def taken(self, which: Ints) -> Features:
         """Return the features of these numbers, in this order."""
         first = np.searchsorted(self.feature, np.arange(len(self) + 1))

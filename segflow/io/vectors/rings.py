@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segflow.io.vectors.walks import Ints, walks
+
+# Points of rings that are worked on at once: what that takes must not go with the largest polygon.
+_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +23,14 @@ class Rings:
         points: (points, 2) int32, x and y, ring by ring.
         starts: (rings + 1,) where each ring begins in `points`, and their number.
         owner: (rings,) the polygon that the ring belongs to.
+        settled: (rings,) whether it starts at its topmost, then leftmost point, and its region meets itself across no
+            corner of it.
     """
 
     points: NDArray[np.int32]
     starts: Ints
     owner: Ints
+    settled: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.owner)
@@ -37,23 +43,40 @@ class Rings:
     def taken(self, which: Ints) -> Rings:
         """Return the rings of these numbers, in this order."""
         lengths = self.lengths[which]
-        return Rings(self.points[spans(self.starts[which], lengths)], starts_of(lengths), self.owner[which])
+        starts = starts_of(lengths)
+        points = np.empty((starts[-1], 2), np.int32)
+        for first, end in blocks(starts):
+            points[starts[first] : starts[end]] = self.points[spans(self.starts[which[first:end]], lengths[first:end])]
+        return Rings(points, starts, self.owner[which], self.settled[which])
+
+    def cut(self, first: int, end: int) -> Rings:
+        """Return the rings from one to before another, without a copy of their points."""
+        starts = self.starts[first : end + 1]
+        return Rings(
+            self.points[starts[0] : starts[-1]], starts - starts[0], self.owner[first:end], self.settled[first:end]
+        )
 
     def owned(self, owner: Ints) -> Rings:
         """Return the same rings with other owners."""
-        return Rings(self.points, self.starts, owner)
+        return Rings(self.points, self.starts, owner, self.settled)
 
-    def reversed(self) -> Rings:
-        """Return the rings walked the other way, each from the same first point."""
-        at = np.arange(len(self.points)) - np.repeat(self.starts[:-1], self.lengths)
-        size = np.repeat(self.lengths, self.lengths)
-        turned = np.repeat(self.starts[:-1], self.lengths) + (size - at) % size
-        return Rings(self.points[turned], self.starts, self.owner)
+
+def blocks(starts: Ints) -> Iterator[tuple[int, int]]:
+    """Yield runs of rings, from one to before another: of so many points, or one ring.
+
+    Args:
+        starts: (rings + 1,) where each ring's points begin, and how many there are.
+    """
+    first = 0
+    while first < len(starts) - 1:
+        end = max(first + 1, int(np.searchsorted(starts, starts[first] + _AT_ONCE, side="right")) - 1)
+        yield first, end
+        first = end
 
 
 def no_rings() -> Rings:
     """Return a table without rings."""
-    return Rings(np.zeros((0, 2), np.int32), np.zeros(1, np.int64), np.zeros(0, np.int64))
+    return Rings(np.zeros((0, 2), np.int32), np.zeros(1, np.int64), np.zeros(0, np.int64), np.zeros(0, bool))
 
 
 def joined(tables: Sequence[Rings]) -> Rings:
@@ -64,7 +87,11 @@ def joined(tables: Sequence[Rings]) -> Rings:
         return tables[0]
     lengths = np.concatenate([table.lengths for table in tables])
     points = np.concatenate([table.points for table in tables])
-    return Rings(points, starts_of(lengths), np.concatenate([table.owner for table in tables]))
+    owner, settled = (
+        np.concatenate([table.owner for table in tables]),
+        np.concatenate([table.settled for table in tables]),
+    )
+    return Rings(points, starts_of(lengths), owner, settled)
 
 
 def starts_of(lengths: Ints) -> Ints:
@@ -85,19 +112,25 @@ def as_polygons(rings: Rings) -> Rings:
     owners ascending, its outer ring first, then the holes from top to bottom. Nothing of that depends on how they were
     found.
     """
-    simple = _started(_simple(rings))
-    hole = twice_area(simple) < 0
-    first = simple.points[simple.starts[:-1]]
-    return simple.taken(np.lexsort((first[:, 0], first[:, 1], hole, simple.owner)))
+    ready, loose = np.flatnonzero(rings.settled), np.flatnonzero(~rings.settled)
+    if len(loose):
+        mended = started(_simple(rings.taken(loose)))
+        ready = np.concatenate((ready, len(rings) + np.arange(len(mended))))
+        rings = joined((rings, mended))
+    hole = twice_area(rings)[ready] < 0
+    first = rings.points[rings.starts[ready]]
+    return rings.taken(ready[np.lexsort((first[:, 0], first[:, 1], hole, rings.owner[ready]))])
 
 
 def twice_area(rings: Rings) -> Ints:
     """Return twice the area that each ring encloses, in cells; positive for clockwise as seen on the screen."""
-    x, y = rings.points[:, 0].astype(np.int64), rings.points[:, 1].astype(np.int64)
-    onward = _onward(rings)
-    if not len(rings):
-        return rings.owner
-    return np.asarray(np.add.reduceat(x * y[onward] - x[onward] * y, rings.starts[:-1]), np.int64)
+    twice = np.zeros(len(rings), np.int64)
+    for first, end in blocks(rings.starts):
+        some = rings.cut(first, end)
+        onward = _onward(some)
+        x, y = some.points.T.astype(np.int64)
+        twice[first:end] = np.add.reduceat(x * y[onward] - x[onward] * y, some.starts[:-1])
+    return twice
 
 
 def _onward(rings: Rings) -> Ints:
@@ -134,10 +167,14 @@ def _simple(rings: Rings) -> Rings:
     following[one], following[two] = following[two], following[one]
     found = walks(following)
     at = place[found.order]
-    return joined((rest, Rings(rings.points[at], found.starts, owner[at[found.starts[:-1]]])))
+    return joined((rest, Rings(rings.points[at], found.starts, owner[at[found.starts[:-1]]], _none(found.starts))))
 
 
-def _started(rings: Rings) -> Rings:
+def _none(starts: Ints) -> NDArray[np.bool_]:
+    return np.zeros(len(starts) - 1, bool)
+
+
+def started(rings: Rings) -> Rings:
     """Begin each ring at its topmost, then leftmost point."""
     if not len(rings):
         return rings
@@ -147,4 +184,4 @@ def _started(rings: Rings) -> Rings:
     size, start = np.repeat(rings.lengths, rings.lengths), np.repeat(rings.starts[:-1], rings.lengths)
     at = np.arange(len(key)) - start
     turned = start + (at + np.repeat(first - rings.starts[:-1], rings.lengths)) % size
-    return Rings(rings.points[turned], rings.starts, rings.owner)
+    return Rings(rings.points[turned], rings.starts, rings.owner, rings.settled)

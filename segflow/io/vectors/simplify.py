@@ -64,6 +64,7 @@ def _regions(values: NDArray[Any]) -> Features:
     everywhere = np.ones((values.shape[0] + 1, values.shape[1] + 1), bool)
     found = corners(window, numbers, wanted, 0, False, everywhere)
     lists = walks(found.following)
-    rings = Rings(found.points[lists.order], lists.starts, found.region[lists.order[lists.starts[:-1]]] - 1)
+    owner = found.region[lists.order[lists.starts[:-1]]] - 1
+    rings = Rings(found.points[lists.order], lists.starts, owner, np.zeros(len(owner), bool))
     nothing = np.zeros(count, np.int64)
     return Features(finished(nothing, nothing, np.zeros(count), rings), np.arange(count))

@@ -200,14 +200,16 @@ class _Sweep:
         tables = [rings.taken(np.flatnonzero(~own))]
         tables[0] = tables[0].owned(place[tables[0].owner])
         for count, number in enumerate(ended, start=len(at_once)):
-            whole = joined(carried[number].rings)
-            tables.append(whole.owned(np.full(len(whole), count)))
+            tables.extend(table.owned(np.full(len(table), count)) for table in carried[number].rings)
+            carried[number].rings.clear()
+        whole = joined(tables)
+        tables.clear()
         number_of = np.concatenate((at_once, np.array(ended, np.int64)))
         return finished(
             values[number_of],
             np.concatenate((cells[at_once], np.array([carried[number].cells for number in ended], np.int64))),
             np.concatenate((weights[at_once], np.array([carried[number].weight for number in ended], np.float64))),
-            joined(tables),
+            whole,
         ), number_of
 
     def _finished_groups(

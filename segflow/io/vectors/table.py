@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from segflow.errors import OutputError
 from segflow.io.vectors.area import CellAreas
-from segflow.io.vectors.geometry import ragged
 from segflow.io.vectors.parts import Features
+from segflow.io.vectors.wkb import well_known
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -79,7 +80,7 @@ def tables(found: Iterable[Features], attributes: Attributes) -> Iterator[pa.Rec
             waiting.append(batch)
             rows, points = rows + len(batch), points + len(part.parts.rings.points)
             if rows >= _BATCH_ROWS or points >= _BATCH_POINTS:
-                yield pa.concat_batches(waiting)
+                yield waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
                 waiting, rows, points = [], 0, 0
     if rows:
         yield pa.concat_batches(waiting)
@@ -102,14 +103,14 @@ def _pieces(features: Features) -> Iterator[Features]:
     if run[-1] == 0:
         yield features
         return
-    for which in np.split(np.arange(len(features)), np.flatnonzero(np.diff(run)) + 1):
-        yield features.taken(which)
+    cuts = [0, *(np.flatnonzero(np.diff(run)) + 1).tolist(), len(features)]
+    for first, end in pairwise(cuts):
+        yield features.cut(first, end)
 
 
 def _batch(features: Features, attributes: Attributes) -> pa.RecordBatch:
     """Return one record batch of some features, without those that are too small."""
     import pyarrow as pa
-    import shapely
 
     areas = None
     if attributes.areas is not None:
@@ -117,36 +118,30 @@ def _batch(features: Features, attributes: Attributes) -> pa.RecordBatch:
         areas = np.bincount(features.feature[rings.owner], attributes.areas.of_rings(rings), len(features))
         if attributes.smallest_m2 > 0:
             large = np.flatnonzero(areas >= attributes.smallest_m2)
-            features, areas = features.taken(large), areas[large]
-    placed, points = _placed(features, attributes.affine)
+            if len(large) < len(features):
+                features, areas = features.taken(large), areas[large]
     ids = features.values
     mean = features.weights / np.maximum(features.cells, 1) / 255
+    shapes, ends = well_known(features, attributes.affine, attributes.many)
     columns = [
         pa.array(ids, pa.int32()),
         pa.array([attributes.names[number] for number in ids.tolist()], pa.string()),
         pa.nulls(len(ids), pa.float64()) if areas is None else pa.array(np.round(areas, 6)),
         pa.array(np.round(mean, 4)) if attributes.confidence else pa.nulls(len(ids), pa.float64()),
-        pa.StructArray.from_arrays(list(_boxes(placed, points)), fields=list(schema().field(BOX).type)),
-        pa.array(shapely.to_wkb(ragged(placed, points, attributes.many)), pa.binary()),
+        pa.StructArray.from_arrays(list(_boxes(features, attributes.affine)), fields=list(schema().field(BOX).type)),
+        pa.Array.from_buffers(pa.binary(), len(ids), [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(shapes)]),
     ]
     return pa.record_batch(columns, schema=schema())
 
 
-def _placed(features: Features, affine: tuple[float, ...]) -> tuple[Features, NDArray[np.float64]]:
-    """Return features whose outer rings run counter-clockwise in the CRS, and all points there."""
-    a, b, c, d, e, f = affine
-    if a * e - b * d < 0:
-        parts = features.parts
-        turned = type(parts)(parts.values, parts.cells, parts.weights, parts.rings.reversed())
-        features = Features(turned, features.feature)
-    x, y = features.parts.rings.points.T.astype(np.float64)
-    return features, np.column_stack((a * x + b * y + c, d * x + e * y + f))
-
-
-def _boxes(features: Features, points: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    """Yield xmin, ymin, xmax and ymax of all features."""
+def _boxes(features: Features, affine: tuple[float, ...]) -> Iterator[NDArray[np.float64]]:
+    """Yield xmin, ymin, xmax and ymax of all features: those of their outer rings, the first of each part."""
     rings = features.parts.rings
-    first = rings.starts[:-1][np.searchsorted(features.feature[rings.owner], np.arange(len(features)))]
+    outer = rings.taken(np.searchsorted(rings.owner, np.arange(len(features.parts))))
+    first = outer.starts[:-1][np.searchsorted(features.feature, np.arange(len(features)))]
+    a, b, c, d, e, f = affine
+    x, y = outer.points.T.astype(np.float64)
+    placed = (a * x + b * y + c, d * x + e * y + f)
     for extreme in (np.minimum, np.maximum):
-        for axis in (0, 1):
-            yield extreme.reduceat(points[:, axis], first) if len(first) else np.zeros(0)
+        for side in placed:
+            yield extreme.reduceat(side, first) if len(first) else np.zeros(0)

@@ -63,4 +63,4 @@ def publish(
     source = open_raster(RasterSpec(str(files["labels"]), (1,)))
     grid = source.grid
     source.close()
-    return Published(scene, folder, files, grid, card(), ("in.tif",), RasterSpec("in.tif"), 255, "f00d")
+    return Published(scene, folder, files, grid, card(), ("in.tif",), RasterSpec("in.tif"), 255, "f00d", "beef")
