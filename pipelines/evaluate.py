@@ -5,10 +5,12 @@ from __future__ import annotations
 import colorsys
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
 
+from pipelines.details import Beside, bytes_of, ids_of, wanted_of
 from segflow.errors import GridMismatchError, InputError
 from segflow.io.names import VOLUME_SUFFIXES, is_remote, stem_of
 from segflow.io.opening import Spec, compare_places, open_source
@@ -18,7 +20,10 @@ from segflow.io.source import Source
 from segflow.io.volume import VolumeSpec
 from segflow.metrics import evaluate as count
 from segflow.metrics import scores
+from segflow.metrics.details import measure
+from segflow.metrics.windows import pair_of
 from segflow.models.card import Card, LabelClass
+from segflow.recipe import Report
 from segflow.report import SceneReport, scene_report
 from tiling import Box
 
@@ -32,6 +37,8 @@ def evaluate(
     card: Card | None = None,
     mapping: Mapping[int, int] | None = None,
     ignore: tuple[int, ...] = (),
+    measures: Report = Report(),  # noqa: B008
+    confidence: str | None = None,
 ) -> SceneReport:
     """Compare a label map with a reference on the same grid.
 
@@ -42,18 +49,21 @@ def evaluate(
             prediction's attribute table where it has one.
         mapping: ids in the reference to ids of the prediction.
         ignore: ids that are not scored.
+        measures: what is measured beside the plain scores; paths are absolute.
+        confidence: the prediction's largest probability x 255 on the same grid, for its calibration.
 
     Raises:
         InputError: a file is missing or broken, or the reference holds an id that is no class.
         GridMismatchError: the files lie on different grids.
     """
-    if _is_volume(prediction) != _is_volume(reference):
-        kinds = ["a volume" if _is_volume(path) else "a raster" for path in (prediction, reference)]
+    if is_volume(prediction) != is_volume(reference):
+        kinds = ["a volume" if is_volume(path) else "a raster" for path in (prediction, reference)]
         raise GridMismatchError(
             f"{prediction} is {kinds[0]}, {reference} is {kinds[1]}", "two of one kind", "compare like with like"
         )
-    one, two = open_source(_spec(prediction)), open_source(_spec(reference))
-    try:
+    with ExitStack() as stack:
+        paths = (prediction, reference, *(() if confidence is None else (confidence,)))
+        one, two, *sure = (stack.enter_context(closing(open_source(_spec(path)))) for path in paths)
         notice = compare_places(one, two)
         notices = (*one.notices, *two.notices, *(() if notice is None else (notice,)))
         for text in notices:
@@ -62,34 +72,45 @@ def evaluate(
         classes = card.classes if card else _found_classes(prediction, one, two, mapping or {}, skipped)
         ids = tuple(item.id for item in classes)
         counts = count(one, two, ids, ignore=skipped, mapping=mapping or {})
+        if sure:
+            one.grid.require_same_place(sure[0].grid, one.name, sure[0].name)
+        wanted = wanted_of(measures, one.grid, ids, Beside(bool(sure), None))
+        pair = pair_of(
+            one.grid.shape,
+            ids_of(one),
+            ids_of(two),
+            ids,
+            ignore=skipped,
+            mapping=mapping or {},
+            confidence=bytes_of(sure[0]) if sure else None,
+        )
         result = scores(counts, classes, cell_area_m2=one.grid.cell_area_m2, cell_volume_ml=one.grid.cell_volume_ml)
         return scene_report(
             stem_of(prediction),
             one.grid,
             result,
+            details=measure(pair, one.grid, classes, counts, wanted),
             inputs=(prediction,),
             references=(reference,),
             notices=notices,
         )
-    finally:
-        one.close()
-        two.close()
 
 
-def _is_volume(path: str) -> bool:
+def is_volume(path: str) -> bool:
+    """Tell by its name whether a file holds a volume."""
     return path.lower().endswith(tuple(VOLUME_SUFFIXES))
 
 
 def _spec(path: str) -> Spec:
     place = path if is_remote(path) else str(Path(path).absolute())
-    return VolumeSpec(place, "RAS") if _is_volume(path) else RasterSpec(place, (1,))
+    return VolumeSpec(place, "RAS") if is_volume(path) else RasterSpec(place, (1,))
 
 
 def _found_classes(
     prediction: str, one: Source, two: Source, mapping: Mapping[int, int], ignore: tuple[int, ...]
 ) -> tuple[LabelClass, ...]:
     """Return a class for every id that is there: as the prediction names it, else in a colour of its own."""
-    named = {} if _is_volume(prediction) else {item.id: item for item in read_classes(Path(prediction))}
+    named = {} if is_volume(prediction) else {item.id: item for item in read_classes(Path(prediction))}
     ids = (_ids(one) | {mapping.get(value, value) for value in _ids(two)}) - set(ignore)
     if len(ids) > _MOST_CLASSES:
         raise InputError(

@@ -20,7 +20,7 @@ from segflow.io.stamp import Stamp
 from segflow.io.volume import VolumeSpec
 from segflow.models.card import Card
 from segflow.models.model import Model
-from segflow.recipe import Postprocess
+from segflow.recipe import Postprocess, Report
 from segflow.sweep import ENGINE, Task
 from tiling import Box, Demand, Disk
 
@@ -85,6 +85,7 @@ class ScenePlan:
         sheet: the cells of `grid` that are this scene, where that is one sheet of a mosaic.
         auto: what patch and overlap came to, where the recipe left them open.
         postprocess: how labels are changed once all are there.
+        report: what is measured against the reference; paths are absolute.
         recipe: what was asked for, as YAML without passwords, for the report.
     """
 
@@ -110,6 +111,7 @@ class ScenePlan:
     auto: AutoTiling | None = None
     sheet: Box | None = None
     postprocess: Postprocess | None = None
+    report: Report = Report()  # noqa: RUF009
     recipe: str = ""
 
     @property

@@ -51,7 +51,7 @@ def postprocess(plan: ScenePlan, workshop: Workshop, totals: Totals) -> Totals:
                 chunk = _shifted(box, plan.region.start)
                 store.write(chunk, {"labels": labels})
                 if last:
-                    counts += count(plan, chunk, labels, _valid(plan, scene, chunk, labels), scene.reference)
+                    counts += count(plan, chunk, labels, valid_labels(plan, scene, chunk, labels), scene.reference)
 
             change(read, plan.region.shape, write, _SLAB_CELLS)
     seconds = {**totals.seconds, "postprocess": perf_counter() - began}
@@ -81,7 +81,7 @@ def _store(plan: ScenePlan, workshop: Workshop, number: int) -> Staging:
     return Staging.prepare(workshop.changed(number), plan.region, chunk, {"labels": plan.label_type})
 
 
-def _valid(plan: ScenePlan, scene: OpenScene, chunk: Box, labels: NDArray[Any]) -> NDArray[np.bool_]:
+def valid_labels(plan: ScenePlan, scene: OpenScene, chunk: Box, labels: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which labels count: a raster says it by its nodata, of a volume the input is asked."""
     if plan.grid.kind == "raster":
         return np.asarray(labels != plan.task.nodata)

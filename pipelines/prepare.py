@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 
 from pipelines.demand import demand_of, disk_of, network_of
+from pipelines.details import measures_of
 from pipelines.engine import Engine
 from pipelines.layout import layout_of
 from pipelines.plan import ReferencePlan, ScenePlan
@@ -171,6 +172,7 @@ def plan_scene(
             auto=auto,
             sheet=None if sheet is None else sheet.box,
             postprocess=_postprocess(recipe, card),
+            report=measures_of(recipe, card, source.grid.crop(region)),
             recipe=asked,
             stamps=(*stamps, *(() if reference is None else reference.stamps)),
         )

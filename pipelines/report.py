@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 
+from pipelines.details import details_of, unmeasured
 from pipelines.geometry import geometry_of
 from pipelines.journal import Totals
 from pipelines.outputs import file_facts, layer_files
@@ -16,8 +18,10 @@ from pipelines.predict import Workshop
 from pipelines.preview import pictures
 from pipelines.seen import seen_of, to_facts
 from segflow.backends import available
+from segflow.errors import SegflowError
 from segflow.memory import peak_rss_bytes
-from segflow.metrics import scores
+from segflow.metrics import Counts, scores
+from segflow.metrics.results import Details
 from segflow.report import (
     AutoFacts,
     ExportFacts,
@@ -56,14 +60,18 @@ def report(
     result = scores(
         totals.counts, plan.card.classes, cell_area_m2=grid.cell_area_m2, cell_volume_ml=grid.cell_volume_ml
     )
+    began = perf_counter()
+    details, told = _measured(plan, folder, totals.counts)
+    spent = {**totals.seconds, "measure": perf_counter() - began}
     made = scene_report(
         plan.scene,
         grid,
         result,
+        details=details,
         run=RunFacts(
             forwards=totals.forwards,
             forwards_minimum=totals.forwards_minimum,
-            seconds={**{stage: round(spent, 3) for stage, spent in totals.seconds.items()}, "total": round(seconds, 3)},
+            seconds={stage: round(n, 3) for stage, n in (spent | {"total": seconds + spent["measure"]}).items()},
             peak_rss_bytes=max(totals.peak_rss_bytes, peak_rss_bytes()),
             backend=plan.forward.backend,
             device=plan.facts.get("device", plan.forward.device),
@@ -86,11 +94,21 @@ def report(
         outputs=[file_facts(path, folder) for path in files.values()],
         exports=exports,
         geometry=geometry_of(plan, files["labels"]),
-        notices=plan.notices,
+        notices=(*plan.notices, *told),
         seen=to_facts(seen_of(plan)),
     )
     _write(plan, folder, made)
     return made
+
+
+def _measured(plan: ScenePlan, folder: Path, counts: Counts) -> tuple[Details | None, tuple[str, ...]]:
+    """Return what is measured against the reference, and a notice where that failed: the label map is safe."""
+    files = layer_files(plan.scene, plan.grid.kind, folder, plan.task.confidence)
+    try:
+        return details_of(plan, files, counts), ()
+    except SegflowError as error:
+        _LOG.error("%s: distances, objects and the like were not measured: %s", plan.scene, error)
+        return None, (f"distances, objects and the like were not measured: {error.found}; the next run tries again",)
 
 
 def _write(plan: ScenePlan, folder: Path, made: SceneReport) -> None:
@@ -112,7 +130,8 @@ def _tiling(plan: ScenePlan) -> TilingFacts:
 
 def report_again(plan: ScenePlan, folder: Path, found: SceneReport, exports: tuple[ExportFacts, ...]) -> SceneReport:
     """Write the report of a finished scene anew, of which other exports have been made; return it."""
-    made = found.model_copy(update={"exports": exports, "notices": plan.notices})
+    details, told = _measured(plan, folder, found.counts) if unmeasured(plan, found.details) else (found.details, ())
+    made = found.model_copy(update={"exports": exports, "details": details, "notices": (*plan.notices, *told)})
     _write(plan, folder, made)
     return made
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from pipelines.details import unmeasured
 from pipelines.engine import Engine, model_of
 from pipelines.events import ChunkDone, Listener, SceneEnded, SceneStarted
 from pipelines.export import export
@@ -165,7 +166,7 @@ def _ended(recipe: Recipe, folder: Path, states: list[SceneState], stages: Stage
     if all(state.state in ("failed", "refused") for state in states):
         return Outcome(folder, run_report(recipe.name, states))
     failed = write_together(recipe, folder, states)
-    told = write_run_report(folder, recipe.name, states)
+    told = write_run_report(folder, recipe.name, states, recipe.report.bootstrap)
     unsent = stages.publish(recipe, told, folder) if recipe.publish is not None else ()
     return Outcome(folder, told, (*failed, *unsent))
 
@@ -265,10 +266,12 @@ class _Run:
         return plan, before
 
     def _lacking(self, plan: ScenePlan, found: SceneReport) -> bool:
-        """Tell whether a finished scene lacks exports that are asked for, or has others."""
+        """Tell whether a finished scene lacks exports or measures that are asked for, or has others."""
         exporters = self.exporters
         others = {item.name for item in found.exports} - {exporter.name for exporter in exporters}
-        return bool(others or missing(exporters, published_of(plan, self.folder), found))
+        if others or unmeasured(plan, found.details):
+            return True
+        return bool(missing(exporters, published_of(plan, self.folder), found))
 
     def _as_it_is(self, plan: ScenePlan, item: NamedScene, found: SceneReport) -> SceneState:
         """Leave a finished scene as it is."""
@@ -278,7 +281,7 @@ class _Run:
         return SceneState(scene=item.name, state="unchanged", report=found)
 
     def _completed(self, plan: ScenePlan, item: NamedScene, found: SceneReport) -> SceneState:
-        """Make the exports that a finished scene lacks, and nothing else."""
+        """Make the exports and measures that a finished scene lacks, and nothing else."""
         exports = self.stages.exports(self.exporters, published_of(plan, self.folder), found)
         remove_outdated(found, (*(item.name for item in found.outputs), *names_of(exports)), self.folder)
         made = report_again(plan, self.folder, found, exports)

@@ -6,21 +6,41 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipelines.evaluate import evaluate
+from flows.cli.recipe import settings_of
+from pipelines.evaluate import evaluate, is_volume
 from segflow.errors import RecipeError
 from segflow.models.card import Card
+from segflow.recipe import Report, parse_recipe
 from segflow.report import summary, to_json, write_scene_report
 
 
 def main(options: argparse.Namespace) -> int:
     """Compare two label maps."""
     report = evaluate(
-        options.prediction, options.reference, _card(options.model), _mapping(options.map), tuple(options.ignore)
+        options.prediction,
+        options.reference,
+        _card(options.model),
+        _mapping(options.map),
+        tuple(options.ignore),
+        _measures(options.prediction, options.settings),
+        options.confidence,
     )
     if options.output is not None:
         write_scene_report(Path(options.output), report.scene, report)
     sys.stdout.write((to_json(report) if options.json else summary(report)) + "\n")
     return 0
+
+
+def _measures(prediction: str, pairs: list[str]) -> Report:
+    """Return what `--set report.KEY=VALUE` asks for."""
+    settings = settings_of(pairs)
+    strange = [key for key in settings if not key.startswith("report.")]
+    if strange:
+        raise RecipeError(
+            f"--set {strange[0]}", "a key of report, such as --set report.tolerance_mm=2", "see `segflow schema`"
+        )
+    data = {"kind": "volume" if is_volume(prediction) else "raster", "inputs": prediction}
+    return parse_recipe(data, Path.cwd(), settings, "the command line").report
 
 
 def _card(weights: str | None) -> Card | None:

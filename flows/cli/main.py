@@ -82,6 +82,15 @@ def parser() -> argparse.ArgumentParser:
         "--map", action="append", default=[], metavar="ID=ID", help="id in the reference=id of the model"
     )
     evaluate.add_argument("--ignore", action="append", default=[], type=int, metavar="ID", help="id that is not scored")
+    evaluate.add_argument("--confidence", metavar="FILE", help="the prediction's confidence, for its calibration")
+    evaluate.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="what is measured, a key of report in a recipe, such as report.tolerance_mm=2",
+    )
     evaluate.add_argument("-o", "--output", metavar="FOLDER", help="also write the report here")
 
     report = _command(commands, "report", "report", "make the pages of an output folder anew")

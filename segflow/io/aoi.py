@@ -68,7 +68,7 @@ def aoi_of(polygons: Any, grid: Grid) -> Aoi:
     """Take a shapely geometry in the raster's world (or in cells, where the raster has no georeference)."""
     back = ~Affine(*grid.affine) if grid.affine is not None else Affine.identity()
     shape = shapely.union_all(shapely.make_valid(shapely.get_parts(polygons)))
-    rings = [ring for part in _polygons(shape) for ring in (part.exterior, *part.interiors)]
+    rings = [ring for part in polygons_in(shape) for ring in (part.exterior, *part.interiors)]
     pieces = [np.zeros((0, 4))]
     for ring in rings:
         x, y = shapely.get_coordinates(ring).T
@@ -96,7 +96,7 @@ def read_aoi(path: str, grid: Grid, raster: str) -> Aoi:
     try:
         for layer, _ in pyogrio.list_layers(path):
             meta, _, shapes, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
-            polygons += _into(_polygons(shapely.from_wkb(shapes)), meta["crs"], grid, path)
+            polygons += put_on_grid(polygons_in(shapely.from_wkb(shapes)), meta["crs"], grid, path)
     except (DataSourceError, DataLayerError, shapely.errors.GEOSException, CRSError) as error:
         raise InputError(
             f"the area of interest {path} cannot be read: {error}",
@@ -121,7 +121,7 @@ def read_aoi(path: str, grid: Grid, raster: str) -> Aoi:
     return area
 
 
-def _into(polygons: list[Any], crs: str | None, grid: Grid, path: str) -> list[Any]:
+def put_on_grid(polygons: list[Any], crs: str | None, grid: Grid, path: str) -> list[Any]:
     """Put polygons into the raster's CRS."""
     if crs is None or grid.crs is None:
         if polygons and (crs is None) != (grid.crs is None):
@@ -139,7 +139,7 @@ def _into(polygons: list[Any], crs: str | None, grid: Grid, path: str) -> list[A
     return moved
 
 
-def _polygons(shapes: Any) -> list[Any]:
+def polygons_in(shapes: Any) -> list[Any]:
     """Take geometries apart down to their polygons."""
     parts = shapely.get_parts(shapely.get_parts(np.atleast_1d(shapes)))
     return [part for part in parts if part is not None and part.geom_type == "Polygon" and not part.is_empty]

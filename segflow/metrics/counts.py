@@ -122,7 +122,7 @@ def count_confusion(
             raise ValueError(f"{what} has shape {array.shape}, the prediction {prediction.shape}; they must agree")
     n = len(ids)
     void = n
-    of_prediction = Codes({VOID: void} | dict.fromkeys(ignore, void) | {v: i for i, v in enumerate(ids)}, n + 1)
+    of_prediction = prediction_codes(ids, ignore)
     of_reference = reference_codes(ids, ignore, mapping or {})
     joint = np.zeros((n + 2) * (n + 2), np.int64)
     flat_prediction = prediction.reshape(-1)
@@ -176,6 +176,12 @@ def reference_codes(ids: Sequence[int], ignore: Sequence[int], mapping: Mapping[
             "correct the right-hand sides of references.map",
         )
     return Codes(codes | {source: codes[target] for source, target in mapping.items()}, len(ids) + 1)
+
+
+def prediction_codes(ids: Sequence[int], ignore: Sequence[int]) -> Codes:
+    """Return what gives the column of every id that a prediction may hold. Column n: not scored. n + 1: unknown."""
+    void = len(ids)
+    return Codes({VOID: void} | dict.fromkeys(ignore, void) | {v: i for i, v in enumerate(ids)}, void + 1)
 
 
 class Codes:

@@ -6,6 +6,7 @@ from segflow.recipe.outputs import DicomSeg, Outputs
 from segflow.recipe.postprocess import Postprocess
 from segflow.recipe.publish import Publish
 from segflow.recipe.read import parse_recipe, read_recipe
+from segflow.recipe.report import Report
 from segflow.recipe.run import Compute, Inputs, References, Tiling
 from segflow.recipe.schema import Recipe
 from segflow.recipe.service import Service
@@ -24,6 +25,7 @@ __all__ = [
     "Publish",
     "Recipe",
     "References",
+    "Report",
     "Service",
     "Tiling",
     "Train",

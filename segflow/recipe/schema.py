@@ -15,6 +15,7 @@ from segflow.part import Part
 from segflow.recipe.outputs import Outputs
 from segflow.recipe.postprocess import Postprocess
 from segflow.recipe.publish import Publish
+from segflow.recipe.report import Report
 from segflow.recipe.run import Compute, Inputs, References, Tiling
 from segflow.recipe.service import Service
 from segflow.recipe.train import Train
@@ -25,8 +26,10 @@ _ONLY: dict[Kind, tuple[str, ...]] = {
         *("inputs.bands", "inputs.nodata", "inputs.collar", "inputs.aoi", "inputs.mosaic"),
         *("references.region", "references.mask", "model.gsd", "outputs.nodata", "postprocess.sieve"),
         *("outputs.qml", "outputs.polygons", "outputs.coverage", "outputs.stac", "outputs.taken", "outputs.vrt"),
+        *("report.tolerance_m", "report.boundary_cells", "report.regions"),
     ),
     "volume": (
+        "report.tolerance_mm",
         *("inputs.channels", "inputs.resample_to", "model.spacing"),
         *("outputs.bids", "outputs.seg_nrrd", "outputs.itksnap", "outputs.dicom_seg"),
     ),
@@ -58,6 +61,9 @@ class Recipe(Part):
     )
     compute: Compute = Field(default_factory=lambda: Compute(), description="Where and with what it runs.")
     outputs: Outputs = Field(default_factory=lambda: Outputs(), description="What is written, and where.")
+    report: Report = Field(
+        default_factory=lambda: Report(), description="What is measured against the reference, beside the plain scores."
+    )
     publish: Annotated[Publish | None, BeforeValidator(_as_destinations)] = Field(
         None, description="Where results are sent once they are whole: a destination, a list, or a mapping."
     )

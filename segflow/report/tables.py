@@ -6,11 +6,11 @@ import csv
 from collections.abc import Sequence
 from io import StringIO
 
+from segflow.metrics.results import ClassDetails, ObjectScores
 from segflow.report import numbers
-from segflow.report.schema import ClassReport, OverallReport, RunReport
+from segflow.report.schema import ClassReport, OverallReport, RunReport, SceneReport
 
-CSV_COLUMNS = (
-    "scene",
+_COUNTED = (
     "id",
     "name",
     "pixels",
@@ -23,6 +23,32 @@ CSV_COLUMNS = (
     "specificity",
     "support",
 )
+_MEASURED = (
+    "volume.similarity",
+    "volume.relative_difference",
+    "surface.state",
+    "surface.hd95_max",
+    "surface.hd95_pooled",
+    "surface.hd",
+    "surface.assd",
+    "surface.nsd",
+    "boundary.iou",
+    "objects.reference",
+    "objects.prediction",
+    "objects.detected",
+    "objects.missed",
+    "objects.false",
+    "objects.f1",
+    "objects.panoptic_quality",
+)
+"""What `details` says of a class."""
+
+CSV_COLUMNS = (
+    "scene",
+    *_COUNTED,
+    *(name.replace(".", "_").replace("surface_state", "surface") for name in _MEASURED),
+    "distance_unit",
+)
 
 
 def metrics_csv(report: RunReport) -> str:
@@ -31,10 +57,55 @@ def metrics_csv(report: RunReport) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
     for state in report.scenes:
-        for item in state.report.classes if state.report is not None else ():
-            values = [getattr(item, column) for column in CSV_COLUMNS[1:]]
+        details = None if state.report is None else state.report.details
+        unit = None if details is None or details.surface is None else details.surface.unit
+        for number, item in enumerate(state.report.classes if state.report is not None else ()):
+            values = [getattr(item, column) for column in _COUNTED]
+            found = None if details is None else details.classes[number]
+            values += [_detail(found, column) for column in _MEASURED]
+            values.append(unit)
             writer.writerow([state.scene, *("" if value is None else value for value in values)])
     return buffer.getvalue()
+
+
+def _detail(found: ClassDetails | None, column: str) -> str | float | None:
+    part, key = column.split(".")
+    value: str | float | None = getattr(getattr(found, part, None), key, None)
+    return value
+
+
+def detail_rows(report: SceneReport) -> list[tuple[str, ...]]:
+    """Return the table of what details say of the classes as texts, heads first; empty where they say nothing."""
+    details = report.details
+    if details is None or not (details.surface or details.boundary or details.objects):
+        return []
+    surface, heads = details.surface, ["Class"]
+    if surface is not None:
+        heads += [f"HD95 {surface.unit}", "pooled", "HD", "ASSD", f"NSD {surface.tolerance:.3g} {surface.unit}"]
+    heads += ["Boundary IoU"] * (details.boundary is not None)
+    heads += ["Detected", "Missed", "False", "F1"] * (details.objects is not None)
+    rows = [tuple(heads)]
+    for item in details.classes:
+        row = [item.name]
+        if surface is not None:
+            one = item.surface
+            far = [None] * 4 if one is None else [one.hd95_max, one.hd95_pooled, one.hd, one.assd]
+            said = one.state if one is not None and one.state in ("missed", "invented") else numbers.DASH
+            row += [said if value is None else f"{value:.3g}" for value in far]
+            row.append(numbers.score(None if one is None else one.nsd))
+        if details.boundary is not None:
+            row.append(numbers.score(None if item.boundary is None else item.boundary.iou))
+        if details.objects is not None:
+            met = item.objects
+            row += [numbers.DASH if met is None else numbers.count(n) for n in _met(met)]
+            row.append(numbers.score(None if met is None else met.f1))
+        if item.surface or item.boundary or item.objects:
+            rows.append(tuple(row))
+    return rows
+
+
+def _met(objects: ObjectScores | None) -> tuple[int, int, int]:
+    return (0, 0, 0) if objects is None else (objects.detected, objects.missed, objects.false)
 
 
 def run_markdown(report: RunReport) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from segflow.report import numbers
 from segflow.report.facts import extent
 from segflow.report.schema import OverallReport, RunReport, SceneReport
-from segflow.report.tables import class_rows
+from segflow.report.tables import class_rows, detail_rows
 
 
 def summary(report: SceneReport) -> str:
@@ -24,11 +24,44 @@ def summary(report: SceneReport) -> str:
     lines += ["", *_aligned(class_rows(report.classes)), ""]
     if report.overall is not None:
         lines += _overall(report.overall)
+    lines += _details(report)
     if report.excluded:
         why = "without valid input or without a reference" if report.overall is not None else "without valid input"
         lines.append(f"excluded: {report.excluded:,} cells {why}")
     lines += [f"notice: {text}" for text in report.notices]
     return "\n".join(lines).rstrip().replace("\N{NO-BREAK SPACE}", " ")
+
+
+def _details(report: SceneReport) -> list[str]:
+    """Return what was measured beside the plain scores: a table of classes, and a line for each other part."""
+    details, rows = report.details, detail_rows(report)
+    lines = ["", *_aligned(rows)] if rows else []
+    if details is None:
+        return lines
+    if details.surface is not None:
+        one = details.surface
+        lines.append(
+            f"HD95 {_far(one.mean_hd95_max)}, with missed classes {_far(one.mean_hd95_max_worst)} {one.unit}; "
+            f"NSD {numbers.score(one.mean_nsd)}"
+        )
+        lines += [f"  {part}" for part in one.denominators.split("; ")]
+    if details.boundary is not None:
+        width = details.boundary.width_cells
+        lines.append(f"boundary IoU {numbers.score(details.boundary.mean_iou)} ({width} cells wide)")
+    if details.calibration is not None:
+        one_of = details.calibration
+        lines.append(f"calibration error {numbers.score(one_of.ece)}, at most {numbers.score(one_of.mce)}")
+    if details.seam is not None and details.seam.score is not None:
+        seam = details.seam
+        seen = {True: "visible", False: "not visible", None: "too few lines to tell"}[seam.visible]
+        lines.append(f"seams {seen}: {seam.score:.2f} times the label changes of other lines")
+    for region in details.regions or ():
+        lines.append(f"region {region.name}: mean IoU {numbers.score(region.mean_iou)}, {region.cells:,} cells")
+    return [*lines, ""]
+
+
+def _far(value: float | None) -> str:
+    return numbers.DASH if value is None else f"{value:.3g}"
 
 
 def run_summary(report: RunReport) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from segflow.io.atomic import write_text
 from segflow.report.page import run_page, scene_page
 from segflow.report.pictures import Pictures
-from segflow.report.pooling import run_report
+from segflow.report.pooling import RESAMPLES, run_report
 from segflow.report.schema import RunReport, SceneReport, SceneState, to_json
 from segflow.report.tables import metrics_csv, run_markdown
 
@@ -35,13 +35,13 @@ def write_scene_report(
     return data, page
 
 
-def write_run_report(folder: Path, name: str, states: Sequence[SceneState]) -> RunReport:
+def write_run_report(folder: Path, name: str, states: Sequence[SceneState], resamples: int = RESAMPLES) -> RunReport:
     """Write `report.html`, `report.md`, `metrics.csv` and then `report.json`, and return what they tell.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    report = run_report(name, states)
+    report = run_report(name, states, resamples)
     write_text(folder / "report.html", run_page(report))
     write_text(folder / "report.md", run_markdown(report))
     write_text(folder / "metrics.csv", metrics_csv(report))
