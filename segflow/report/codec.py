@@ -43,7 +43,7 @@ def jpeg(pixels: NDArray[np.uint8], quality: int) -> bytes:
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
     """Return (y, x, 3) or (y, x) uint8 as a PNG."""
-    return saved(Image.fromarray(np.ascontiguousarray(pixels)), "PNG", optimize=True)
+    return saved(Image.fromarray(np.ascontiguousarray(pixels)), "PNG")
 
 
 def uri(data: bytes, kind: str) -> str:

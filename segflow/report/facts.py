@@ -148,8 +148,9 @@ def _files(files: Sequence[FileFacts]) -> str:
         for item in files
     )
     return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Files, table">'
         '<table><thead><tr><th scope="col">Written</th><th scope="col">Size</th><th scope="col">sha256</th></tr>'
-        f"</thead><tbody>{rows}</tbody></table>"
+        f"</thead><tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -139,13 +139,13 @@ def _coloured(positions: NDArray[np.int64], classes: Sequence[ClassReport]) -> s
     if len(classes) < 256:
         return _palette(positions.astype(np.uint8), colours, len(classes))
     table = np.array([(*colour, 255) for colour in colours] + [(0, 0, 0, 0)], np.uint8)
-    return uri(saved(Image.fromarray(table[positions]), "PNG", optimize=True), "png")
+    return uri(saved(Image.fromarray(table[positions]), "PNG"), "png")
 
 
 def _palette(picture: NDArray[np.uint8], colours: Sequence[tuple[int, ...]], transparent: int) -> str:
     image = Image.frombytes("P", picture.shape[::-1], picture.tobytes())
     image.putpalette([value for colour in (*colours, (0, 0, 0)) for value in colour])
-    return uri(saved(image, "PNG", optimize=True, transparency=transparent), "png")
+    return uri(saved(image, "PNG", compress_level=6, transparency=transparent), "png")
 
 
 def _photograph(preview: Preview) -> str:
@@ -154,7 +154,8 @@ def _photograph(preview: Preview) -> str:
         pixels = np.where(preview.valid[..., None], pixels, np.uint8(128))
     grey = bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all())
     image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if grey else pixels))
-    exact = saved(image, "PNG", optimize=True)
-    if len(exact) <= _PNG_LIMIT:
-        return uri(exact, "png")
+    if pixels.size <= 4 * _PNG_LIMIT:  # a photograph of more is over the limit as a PNG
+        exact = saved(image, "PNG")
+        if len(exact) <= _PNG_LIMIT:
+            return uri(exact, "png")
     return uri(saved(image, "JPEG", quality=88, optimize=True), "jpeg")

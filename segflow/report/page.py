@@ -11,6 +11,7 @@ from math import prod
 from segflow.report import evidence, facts, sections
 from segflow.report.geometry import geometry_section
 from segflow.report.images import figures
+from segflow.report.measures import details_sections
 from segflow.report.pictures import Pictures
 from segflow.report.scenes import scene_table
 from segflow.report.schema import ClassReport, ConfusionReport, OverallReport, RunReport, SceneReport, SceneState
@@ -42,6 +43,7 @@ def scene_page(report: SceneReport, pictures: Pictures = Pictures()) -> str:  # 
         _scored(report),
         evidence.worst_section(pictures, report.classes),
         evidence.confidence_section(pictures.confidence, report.classes),
+        details_sections(report.details, report.classes),
         facts.run_section(report),
         facts.place_section(report),
         geometry_section(report.geometry),

@@ -57,9 +57,10 @@ class Layers:
         thin = self.part(even, even)
         height, width = (n // 2 * 2 for n in self.labels.shape)
         image = thin.image.copy()
-        whole = self.image[:height, :width].astype(np.uint16)
-        mean = (whole[0::2, 0::2] + whole[1::2, 0::2] + whole[0::2, 1::2] + whole[1::2, 1::2] + 2) // 4
-        image[: height // 2, : width // 2] = mean.astype(np.uint8)
+        for top in range(0, height, TILE):
+            four = self.image[top : min(top + TILE, height), :width].astype(np.uint16)
+            mean = (four[0::2, 0::2] + four[1::2, 0::2] + four[0::2, 1::2] + four[1::2, 1::2] + 2) // 4
+            image[top // 2 : top // 2 + len(mean), : width // 2] = mean
         return Layers(image, thin.labels, thin.reference, thin.confidence)
 
 

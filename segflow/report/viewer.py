@@ -123,7 +123,7 @@ def _controls(modes: Mapping[str, str], classes: Sequence[ClassReport], raster: 
         f'<div class="controls">{choice("left", "Left", first)}{choice("right", "Right", second)}'
         f"{slider('line', 'Swipe')}{slider('opacity', 'Opacity')}{ramp}"
         f'<div class="buttons">{buttons}<button type="button" class="plain" data-part="all">All classes</button></div>'
-        f"<fieldset><legend>Classes</legend>{rows}</fieldset></div>"
+        f'<fieldset><legend>Classes</legend><div class="classes">{rows}</div></fieldset></div>'
     )
 
 
