@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-slow test-system lint bench bench-full clean
+.PHONY: demo test test-slow test-system lint bench bench-full up down clean
 
 $(STAMP): pyproject.toml
 	@echo "setting up .venv: about 7 GB, some minutes"
@@ -41,6 +41,12 @@ bench: $(STAMP)  ## runs, peers and start-up in turns, one table: about 10 minut
 bench-full: $(STAMP)  ## the same on 8,192 x 8,192 and 256 x 256 x 256: the better part of an hour
 	$(BIN)/python -m pip install --quiet --editable ".[test,bench]"
 	$(BIN)/python -m benchmarks --size full
+
+up: $(STAMP)  ## a Prefect server, a worker and a served demo schedule on this machine; prints the URL
+	deploy/local.sh up
+
+down:  ## ends what `make up` started
+	deploy/local.sh down
 
 clean:
 	rm -rf .venv demo out build *.egg-info

@@ -11,6 +11,7 @@ from flows.workers import with_workers
 from pipelines.events import Listener
 from pipelines.prepare import Selection
 from pipelines.runner import Outcome
+from segflow.errors import SegflowError
 from segflow.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -35,6 +36,20 @@ def launch_new(recipe: Recipe, *, backfill: bool, listener: Listener, prefect: b
 
         return run_new_as_flow(recipe, backfill=backfill, listener=listener)
     return run_night(recipe, backfill=backfill, listener=listener)
+
+
+def require_prefect() -> None:
+    """Refuse what needs a server where none is configured.
+
+    Raises:
+        SegflowError: there is none.
+    """
+    if not prefect_configured():
+        raise SegflowError(
+            "no Prefect API is configured",
+            "a server that keeps the schedule",
+            "prefect server start --host 127.0.0.1, then export PREFECT_API_URL=http://127.0.0.1:4200/api",
+        )
 
 
 def prefect_configured() -> bool:

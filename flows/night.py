@@ -11,6 +11,7 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import Any, Literal
 
+from flows.drift import drift_of, facts_of
 from flows.ledger import Ledger, Row, open_ledger
 from flows.ledger.looking import Look, Looker, fingerprint_of
 from flows.scene_log import SceneLog
@@ -26,6 +27,8 @@ from segflow.report import SceneState
 _LOG = logging.getLogger(__name__)
 _BEATS = 4
 """How often a run says that it is alive while its lease lasts."""
+_BACK = 100
+"""How many runs back one with results is looked for, to compare with."""
 
 NightState = Literal["done", "degraded", "failed"]
 
@@ -41,6 +44,7 @@ class Night:
         quarantined: names of scenes that were put into quarantine.
         max_failed: share of scenes that may fail.
         unsent: what could not be made of all scenes, or sent elsewhere, in words; the next run tries it again.
+        drift: what moved by more than `service.drift` since the run before, in words.
         busy: whether another run is at work in the folder, to which the rest was left.
     """
 
@@ -51,6 +55,7 @@ class Night:
     quarantined: list[str] = field(default_factory=list)
     busy: bool = False
     unsent: list[str] = field(default_factory=list)
+    drift: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> list[SceneState]:
@@ -76,6 +81,7 @@ class Night:
             "known": self.look.known,
             "busy": self.busy,
             "unsent": self.unsent,
+            "drift": self.drift,
         }
 
     @property
@@ -92,7 +98,8 @@ class Night:
         ):
             parts += [f"{len(names)} {what}"] if names else []
         parts += [f"{len(self.unsent)} not sent"] if self.unsent else []
-        parts += [f"{self.look.known} known"]
+        parts += [f"drift: {'; '.join(self.drift)}"] if self.drift else []
+        parts += [f"{max(0, self.look.known - done)} known before"]
         return ", ".join(parts) + ("; another run is at work here" if self.busy else "")
 
 
@@ -144,7 +151,10 @@ def run_night(
                 turn.end()
         done = len(night.scenes) - len(night.failed)
         if night.scenes:
-            ledger.ran(name, began, night.state, done, len(night.failed), {})
+            facts = facts_of(night.scenes)
+            before = next((run.facts for run in ledger.runs(_BACK) if run.facts), None)
+            night.drift = drift_of(before, facts, recipe.service.drift)
+            ledger.ran(name, began, night.state, done, len(night.failed), facts)
     return night
 
 

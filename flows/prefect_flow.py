@@ -6,6 +6,8 @@ import os
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "segflow,pipelines,flows")
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -19,7 +21,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.artifacts import Progress, tell, tell_trained
 from flows.night import Night, run_night
+from flows.slots import slots
 from flows.workers import with_workers
 from pipelines.events import Event, Listener
 from pipelines.export import export
@@ -30,7 +34,7 @@ from pipelines.prepare import Selection, plan_scene
 from pipelines.publish import publish
 from pipelines.report import report
 from pipelines.runner import Outcome, Stages
-from segflow.recipe import Recipe, parse_recipe
+from segflow.recipe import Recipe, open_data, parse_recipe
 
 
 def _task(stage: Callable[..., Any], scene: str) -> Any:
@@ -61,9 +65,13 @@ def _silent(_event: Event) -> None:
 
 @dataclass(slots=True)
 class _Call:
-    """What the caller in this process gives to a flow run and gets from it; parameters are plain data only."""
+    """What the caller in this process gives to a flow run and gets from it.
+
+    Parameters are plain data only, and go to the server: the recipe there is without passwords, and this one counts.
+    """
 
     listener: Listener = _silent
+    recipe: Recipe | None = None
     outcome: list[Outcome] = field(default_factory=list)
     night: list[Night] = field(default_factory=list)
 
@@ -92,7 +100,7 @@ def segment(
     """
     call = _call.get() or _Call()
     logger = get_run_logger()
-    parsed = parse_recipe(recipe, Path(base), origin="the flow run's recipe")
+    parsed = call.recipe or parse_recipe(recipe, Path(base), origin="the flow run's recipe")
     outcome = with_workers(parsed, _selection(selection or {}), force=force, listener=call.listener, stages=STAGES)
     call.outcome.append(outcome)
     scenes = outcome.report.scenes
@@ -119,14 +127,51 @@ def segment_new(recipe: Recipe, backfill: bool = False) -> State[None]:
     """
     call = _call.get() or _Call()
     logger = get_run_logger()
-    parsed = parse_recipe(recipe.model_dump(exclude_unset=True), Path(recipe.base), origin="the flow run's recipe")
-    night = run_night(parsed, backfill=backfill, listener=call.listener, stages=STAGES, name=str(runtime.flow_run.name))
+    parsed = call.recipe or _filled(recipe)
+    name = str(runtime.flow_run.name)
+    with slots(parsed), Progress(parsed.name, call.listener) as listener:
+        night = run_night(parsed, backfill=backfill, listener=listener, stages=STAGES, name=name)
     call.night.append(night)
     for item in night.scenes:
         (logger.error if item.error else logger.info)("%s: %s", item.scene, item.error or item.state)
+    tell(parsed, night)
     if night.state == "failed":
         return Failed(message=night.summary)
     return Completed(message=night.summary, name="Degraded" if night.state == "degraded" else "Completed")
+
+
+def _filled(recipe: Recipe) -> Recipe:
+    """Return a recipe as it is run here: with ${VAR} filled in from this process' environment."""
+    return parse_recipe(
+        recipe.model_dump(mode="json", exclude_unset=True), Path(recipe.base), origin="the flow run's recipe"
+    )
+
+
+def _shown(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as a server's database may keep it: without passwords."""
+    found: dict[str, Any] = open_data(recipe.model_dump(mode="json", exclude_defaults=True))
+    return found
+
+
+def _train_name() -> str:
+    """Name a training's flow run by its recipe and day."""
+    return f"train-{cast(Recipe, runtime.flow_run.parameters['recipe']).name}-{date.today().isoformat()}"
+
+
+@flow(name="segflow-train", flow_run_name=_train_name, persist_result=False)
+def train_model(recipe: Recipe) -> State[None]:
+    """Train a model; what was cut off goes on from its last checkpoint.
+
+    Args:
+        recipe: its part `train` says how; the keys of a recipe's YAML file.
+    """
+    from segflow.training.train import train
+
+    parsed = _filled(recipe)
+    with slots(parsed):
+        trained = train(parsed)
+    tell_trained(parsed, trained)
+    return Completed(message=", ".join(str(model.weights) for model in trained.models))
 
 
 def run_new_as_flow(recipe: Recipe, *, backfill: bool, listener: Listener) -> Night:
@@ -135,10 +180,11 @@ def run_new_as_flow(recipe: Recipe, *, backfill: bool, listener: Listener) -> Ni
     Raises:
         SegflowError: the run as a whole cannot be, as in `run_night`.
     """
-    call = _Call(listener)
+    call = _Call(listener, recipe)
     token = _call.set(call)
+    shown = Recipe.model_validate({**_shown(recipe), "base": recipe.base})
     try:
-        state = segment_new(recipe, backfill=backfill, return_state=True)
+        state = segment_new(shown, backfill=backfill, return_state=True)
     finally:
         _call.reset(token)
     if not call.night:
@@ -158,12 +204,12 @@ def run_as_flow(recipe: Recipe, selection: Selection, *, force: bool, listener: 
     Raises:
         SegflowError: the run as a whole cannot be, as in `pipelines.run`.
     """
-    call = _Call(listener)
+    call = _Call(listener, recipe)
     token = _call.set(call)
     chosen = {key: value for key in Selection.__slots__ if (value := getattr(selection, key)) is not None}
     try:
         state = segment(
-            recipe.model_dump(mode="json", exclude_defaults=True),
+            _shown(recipe),
             base=recipe.base,
             selection=chosen or None,
             force=force,

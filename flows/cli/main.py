@@ -74,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--output", metavar="FOLDER", help="where the model goes; outputs.folder of the recipe if not given"
     )
 
+    train.add_argument("--prefect", action="store_true", help="as a flow run of the configured Prefect API")
+
     evaluate = _command(commands, "evaluate", "evaluate", "compare two label maps on one grid")
     evaluate.add_argument("prediction", metavar="PREDICTION", help="label map, GeoTIFF or NIfTI")
     evaluate.add_argument("reference", metavar="REFERENCE", help="label map on the same grid")
@@ -145,6 +147,21 @@ def parser() -> argparse.ArgumentParser:
     _recipe(forget)
     forget.add_argument("scenes", metavar="SCENE", nargs="+", help="names of scenes")
 
+    serve = _command(commands, "serve", "deploy", "run what is new by a schedule, from this process, until it is ended")
+    _recipe(serve)
+    _schedule(serve)
+
+    deploy = _command(commands, "deploy", "deploy", "let the workers of a Prefect work pool run what is new")
+    _recipe(deploy)
+    _schedule(deploy)
+    deploy.add_argument("--pool", metavar="NAME", required=True, help="work pool: process, docker or kubernetes")
+    deploy.add_argument("--image", metavar="IMAGE", help="docker and kubernetes: an image with segflow in it")
+
+    prefect = _command(commands, "prefect", "prefect", "set up a Prefect server for segflow: limit, pool, automations")
+    prefect.add_argument("action", choices=("setup",))
+    prefect.add_argument("--gpus", type=int, metavar="N", help="GPUs that runs share; this machine's if not given")
+    prefect.add_argument("--pool", metavar="NAME", default="segflow", help="process work pool that is made: segflow")
+
     _command(commands, "schema", "schema", "print the JSON Schema of recipes")
     return top
 
@@ -173,6 +190,16 @@ def _recipe(command: argparse.ArgumentParser, needed: bool = True) -> None:
     command.add_argument(
         "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="such as tiling.block=1024"
     )
+
+
+def _schedule(command: argparse.ArgumentParser) -> None:
+    when = command.add_mutually_exclusive_group()
+    when.add_argument("--cron", metavar="CRON", help='such as "0 2 * * *", every night at two')
+    when.add_argument("--interval", type=_count, metavar="SECONDS", help="every so many seconds")
+    when.add_argument("--rrule", metavar="RRULE", help="such as FREQ=WEEKLY;BYDAY=SA")
+    command.add_argument("--timezone", metavar="NAME", help="such as Europe/Berlin; UTC when not given")
+    command.add_argument("--name", metavar="NAME", help="of the deployment; the recipe's when not given")
+    command.add_argument("--train", action="store_true", help="train, in place of segmenting what is new")
 
 
 def _trust(command: argparse.ArgumentParser) -> None:

@@ -29,6 +29,11 @@ def main(options: argparse.Namespace) -> int:
             raise SegflowError(
                 f"the package {name} is not installed", "what training needs", "pip install 'segflow[train]'"
             )
+    if options.prefect:
+        from flows.prefect_flow import train_model
+
+        train_model(recipe)
+        return 0
     from segflow.training.fit import is_first
     from segflow.training.train import train
 

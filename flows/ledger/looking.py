@@ -13,6 +13,7 @@ from typing import Any
 from flows.ledger.ledger import Ledger, Sighting, Stamps
 from pipelines.prepare import NamedScene, find_scenes
 from segflow.errors import InputError, NothingThereError, SegflowError
+from segflow.io.dicom.place import split_path
 from segflow.io.names import is_remote
 from segflow.io.opening import files_of, open_source
 from segflow.io.scene_files import spec_of
@@ -85,11 +86,11 @@ class Looker:
         Raises:
             InputError: it cannot be read, or reads files that lie elsewhere.
         """
-        recipe, paths = self._recipe, [Path(path) for path in item.scene.paths]
+        recipe = self._recipe
         if is_remote(item.scene.paths[0]):
             return self._known_as(item, (), hashlib.sha256(key_of(item).encode()).hexdigest())
         spec = spec_of(recipe, item.scene, self._model.card)
-        files = list(dict.fromkeys([*paths, *files_of(spec)]))
+        files = list(dict.fromkeys(files_of(spec)))
         aoi = None if recipe.inputs.aoi is None else recipe.resolve(recipe.inputs.aoi)
         for path in files:
             if path != aoi and not self._is_inside(path):
@@ -210,7 +211,8 @@ def _stamped(stamps: Stamps) -> list[str]:
 
 
 def _files(paths: Iterable[str]) -> Iterator[str]:
-    for path in paths:
+    for series in paths:
+        path = split_path(series)[0]
         inner = [os.path.join(top, name) for top, _, names in os.walk(path) for name in names]  # noqa: PTH118
         yield from sorted(inner) or (path,)
 

@@ -10,7 +10,7 @@ from segflow.recipe.report import Report
 from segflow.recipe.run import Compute, Inputs, References, Tiling
 from segflow.recipe.schema import Recipe
 from segflow.recipe.service import Service
-from segflow.recipe.text import open_text, recipe_text
+from segflow.recipe.text import open_data, open_text, recipe_text
 from segflow.recipe.train import LossName, Train, Validation
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Tiling",
     "Train",
     "Validation",
+    "open_data",
     "open_text",
     "parse_recipe",
     "read_recipe",

@@ -46,6 +46,19 @@ class Service(Part):
         120.0, ge=1, description="A run that was not heard of for so long has lost its scenes to whoever asks for them."
     )
 
+    drift: Share | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description='"2 %": a run is told of in which the share of a class moved by more than that since the run '
+        "before, or the mean IoU fell by more.",
+    )
+    limit: str | None = Field(
+        None,
+        description="A Prefect concurrency limit of which a run holds one slot while it works; on a GPU segflow-gpu, a "
+        "slot a worker, when not given.",
+    )
+
     @field_validator("ledger")
     @classmethod
     def _without_password(cls, ledger: str | None) -> str | None:

@@ -21,17 +21,18 @@ def recipe_text(recipe: Recipe) -> str:
 
     The output folder is left out: the report lies in it, and stays true when the folder is moved.
     """
-    plain = _open(recipe.model_dump(mode="json", exclude_defaults=True, exclude={"outputs": {"folder"}}))
+    plain = open_data(recipe.model_dump(mode="json", exclude_defaults=True, exclude={"outputs": {"folder"}}))
     if not plain.get("outputs", True):
         del plain["outputs"]
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
-def _open(value: Any) -> Any:
+def open_data(value: Any) -> Any:
+    """Return plain data without what stands under the name of a secret, or as a password in a text."""
     if isinstance(value, Mapping):
-        return {key: HIDDEN if _SECRET.search(str(key)) and item else _open(item) for key, item in value.items()}
+        return {key: HIDDEN if _SECRET.search(str(key)) and item else open_data(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_open(item) for item in value]
+        return [open_data(item) for item in value]
     if isinstance(value, str):
         return open_text(value)
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import signal
 import subprocess
@@ -11,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import sleep
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,18 +18,8 @@ from hypothesis import strategies as st
 
 from flows.ledger import Ledger, open_ledger
 from segflow.errors import OutputError, RecipeError
+from tests.flows import ledgers
 
-
-def _ledgers() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("segflow_test_ledgers", Path(__file__).with_name("ledgers.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-ledgers = _ledgers()
 BOTH = [pytest.param("sqlite", id="sqlite"), pytest.param("postgresql", id="postgresql", marks=pytest.mark.system)]
 
 

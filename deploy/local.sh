@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# up: a Prefect server, a worker, and a demo recipe that is served every quarter of an hour, on this machine alone.
+# down: ends all of them. State and logs are in demo/service.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bin=$PWD/.venv/bin place=$PWD/demo/service port=${PORT:-4200}
+export PREFECT_HOME=$place/prefect PREFECT_API_URL=http://127.0.0.1:$port/api
+export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1
+
+start() { # NAME COMMAND...: in a group of its own, so that all it starts can be ended
+  local name=$1; shift
+  if [ -e "$place/$name.pid" ] && kill -0 "$(cat "$place/$name.pid")" 2>/dev/null; then return; fi
+  setsid "$@" >>"$place/$name.log" 2>&1 < /dev/null &
+  echo $! > "$place/$name.pid"
+}
+
+up() {
+  mkdir -p "$place"
+  start server "$bin/python" -m prefect server start --host 127.0.0.1 --port "$port"
+  for _ in $(seq 120); do
+    "$bin/python" -c "from urllib.request import urlopen; urlopen('$PREFECT_API_URL/health')" 2>/dev/null && break
+    kill -0 "$(cat "$place/server.pid")" || { tail -n 20 "$place/server.log"; exit 1; }
+    sleep 1
+  done
+  "$bin/segflow" prefect setup --pool segflow
+  [ -e demo/aerial/aerial.yaml ] || "$bin/segflow" sample aerial demo/aerial
+  start worker "$bin/python" -m prefect worker start --pool segflow
+  start served "$bin/segflow" serve demo/aerial/aerial.yaml --name demo --cron "*/15 * * * *"
+  echo "http://127.0.0.1:$port  (logs in demo/service; make down ends it)"
+}
+
+down() {
+  for name in served worker server; do
+    [ -e "$place/$name.pid" ] || continue
+    pid=$(cat "$place/$name.pid")
+    kill -TERM -- "-$pid" 2>/dev/null || true
+    for _ in $(seq 30); do kill -0 -- "-$pid" 2>/dev/null || break; sleep 1; done
+    kill -KILL -- "-$pid" 2>/dev/null || true
+    rm "$place/$name.pid"
+  done
+}
+
+case "${1:-}" in up) up ;; down) down ;; *) echo "usage: $0 up|down" >&2; exit 2 ;; esac

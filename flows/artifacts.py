@@ -1,0 +1,141 @@
+"""What a flow run shows on Prefect's page: progress, a table, a summary, links. Never a path's password."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from contextlib import AbstractContextManager
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.events import emit_event
+
+from flows.night import Night
+from pipelines.events import ChunkDone, Event, Listener, SceneEnded, SceneStarted
+from segflow.recipe import Recipe, open_text
+
+if TYPE_CHECKING:
+    from segflow.training.train import Trained
+
+_EVERY_SECONDS = 10.0
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """A progress artifact, told at most every ten seconds; made when the first scene begins."""
+
+    def __init__(self, name: str, listener: Listener) -> None:
+        self._key = _key(name, "progress")
+        self._listener = listener
+        self._artifact: UUID | None = None
+        self._said = 0.0
+        self._scenes = self._ended = self._forwards = self._done = 0
+
+    def __call__(self, event: Event) -> None:
+        """Hear of an event, and pass it on."""
+        self._listener(event)
+        if isinstance(event, SceneStarted):
+            self._scenes, self._ended = event.scenes, event.number - 1
+            self._forwards, self._done = event.forwards, 0
+        elif isinstance(event, ChunkDone):
+            self._done += event.forwards
+        elif isinstance(event, SceneEnded):
+            self._ended, self._forwards, self._done = self._ended + 1, 0, 0
+        if monotonic() - self._said >= _EVERY_SECONDS:
+            self._tell(self._percent(), event)
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        """Say that all is done, unless it is not."""
+        if kind is None and self._artifact is not None:
+            self._tell(100.0, None)
+
+    def _percent(self) -> float:
+        part = self._done / self._forwards if self._forwards else 0.0
+        return min(100.0, 100 * (self._ended + part) / max(1, self._scenes))
+
+    def _tell(self, percent: float, event: Event | None) -> None:
+        self._said = monotonic()
+        text = f"{self._ended} of {self._scenes} scenes"
+        text += f", at {event.scene}" if isinstance(event, SceneStarted | ChunkDone) else ""
+        if self._artifact is None:
+            made: Any = create_progress_artifact(percent, key=self._key, description=text)
+            self._artifact = made
+        else:
+            update_progress_artifact(self._artifact, progress=percent, description=text)
+
+
+def tell(recipe: Recipe, night: Night) -> None:
+    """Show what a run came to; a run that found nothing new leaves nothing but its state."""
+    if night.drift:
+        resource = {"prefect.resource.id": f"segflow.recipe.{recipe.name}", "prefect.resource.name": recipe.name}
+        emit_event("segflow.drift", resource=resource, payload={"drift": night.drift, "run": night.name})
+    if not night.scenes:
+        return
+    create_table_artifact(_rows(night), key=_key(recipe.name, "scenes"), description=night.summary)
+    create_table_artifact(_classes(night), key=_key(recipe.name, "classes"), description="Cells by class, all scenes")
+    create_markdown_artifact(_markdown(recipe, night), key=_key(recipe.name, "summary"))
+    page = recipe.folder / "report.html"
+    if page.exists():
+        create_link_artifact(page.as_uri(), link_text="report", key=_key(recipe.name, "report"))
+
+
+def tell_trained(recipe: Recipe, trained: Trained) -> None:
+    """Show what a training came to."""
+    rows = [{"model": model.card.name, "weights": str(model.weights)} for model in trained.models]
+    create_table_artifact(rows, key=_key(recipe.name, "models"), description="Models that were trained")
+
+
+def _rows(night: Night) -> list[dict[str, Any]]:
+    rows = []
+    for item in night.scenes:
+        overall = None if item.report is None else item.report.overall
+        iou = None if overall is None or overall.mean_iou is None else round(overall.mean_iou, 4)
+        rows.append({"scene": item.scene, "state": item.state, "mean IoU": iou, "error": _first(item.error)})
+    return rows
+
+
+def _classes(night: Night) -> list[dict[str, Any]]:
+    sums: dict[str, Counter[str]] = {}
+    for item in night.scenes:
+        for row in () if item.report is None else item.report.classes:
+            found = sums.setdefault(row.name, Counter())
+            found["cells"] += row.pixels
+            for unit in ("area_m2", "volume_ml"):
+                if (size := getattr(row, unit)) is not None:
+                    found[unit] += size
+    return [{"class": name, **found} for name, found in sums.items()]
+
+
+def _markdown(recipe: Recipe, night: Night) -> str:
+    lines = [f"# {night.name}: {night.state}", "", night.summary, "", f"Results: `{recipe.folder}`", ""]
+    for title, told in (
+        (
+            "Failed",
+            [f"**{item.scene}**: {open_text(item.error.splitlines()[0])}" for item in night.failed if item.error],
+        ),
+        ("In quarantine now", night.quarantined),
+        ("Drift", night.drift),
+        ("Not sent", [open_text(text) for text in night.unsent]),
+        ("Still being copied", night.look.waiting),
+        ("Leads out of the folder, not read", night.look.outside),
+    ):
+        lines += [f"## {title}", "", *(f"- {text}" for text in told), ""] if told else []
+    return "\n".join(lines)
+
+
+def _key(name: str, what: str) -> str:
+    """Return an artifact's key: small letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{name}-{what}".lower()).strip("-")
+
+
+def _first(error: str | None) -> str:
+    """Return an error's first line, without passwords."""
+    return open_text(error.splitlines()[0]) if error else ""

@@ -1,0 +1,129 @@
+"""Recipes as Prefect deployments: served by one process, or run by the workers of a pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import yaml
+from pydantic import ValidationError
+
+from flows.prefect_flow import segment_new, train_model
+from segflow.errors import RecipeError, SegflowError
+from segflow.recipe import Recipe, read_recipe
+
+TAG = "segflow"
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A schedule: one of the three, or none.
+
+    Attributes:
+        cron: as in a crontab.
+        interval: seconds.
+        rrule: as in a calendar.
+        timezone: of cron and rrule; UTC when None.
+    """
+
+    cron: str | None = None
+    interval: int | None = None
+    rrule: str | None = None
+    timezone: str | None = None
+
+    def schedule(self) -> Any:
+        """Return Prefect's schedule; None where there is none.
+
+        Raises:
+            RecipeError: it cannot be meant.
+        """
+        from prefect.schedules import Cron, Interval, RRule
+
+        try:
+            if self.cron is not None:
+                return Cron(self.cron, timezone=self.timezone)
+            if self.interval is not None:
+                return Interval(timedelta(seconds=self.interval), timezone=self.timezone)
+            if self.rrule is not None:
+                return RRule(self.rrule, timezone=self.timezone)
+        except ValueError as error:
+            raise RecipeError(f"the schedule {self}: {error}", "a schedule", 'such as --cron "0 2 * * *"') from error
+        return None
+
+
+def parameters_of(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return a flow's parameters for a recipe's file: its keys as they are written, ${VAR} not filled in.
+
+    So passwords that stand in the environment come to no database of Prefect's: each run reads them where it runs.
+
+    Raises:
+        RecipeError: the recipe cannot be meant, or fills a key that is no text from the environment.
+    """
+    recipe = read_recipe(path, settings)
+    written = yaml.safe_load(path.read_text())
+    try:
+        plain = Recipe.model_validate({**written, "base": recipe.base}).model_dump(mode="json", exclude_unset=True)
+    except ValidationError as error:
+        raise RecipeError(
+            f"{path} takes a number or the like from the environment: {error.errors()[0]['loc']}",
+            "${VAR} in texts only, in a recipe that is run by a schedule",
+            "write the value itself",
+        ) from error
+    for key, value in settings.items():
+        *above, last = key.split(".")
+        place = plain
+        for part in above:
+            place = place.setdefault(part, {})
+        place[last] = value
+    Recipe.model_validate({**plain, "base": recipe.base})
+    return {"recipe": {**plain, "base": recipe.base}}
+
+
+def deployment(name: str, parameters: dict[str, Any], when: When, *, train: bool = False, **more: Any) -> Any:
+    """Return a deployment whose runs never overlap: a run that is due while another works waits for it."""
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.types.entrypoint import EntrypointType
+
+    wanted: Any = train_model if train else segment_new
+    return wanted.to_deployment(
+        name,
+        schedule=when.schedule(),
+        parameters=parameters,
+        tags=[TAG],
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        **more,
+    )
+
+
+def serve_here(made: Any) -> None:
+    """Run a deployment from this process, one run at a time, until it is ended."""
+    from prefect import serve
+
+    serve(made, limit=1, print_starting_message=False)
+
+
+def deploy_to(made: Any, pool: str, image: str | None) -> UUID:
+    """Give a deployment to a work pool.
+
+    Raises:
+        SegflowError: there is no such pool, or it wants an image.
+    """
+    made.work_pool_name = pool
+    made.job_variables = {
+        **(made.job_variables or {}),
+        "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "DO_NOT_TRACK": "1"},
+        **({"image": image} if image else {}),
+    }
+    try:
+        found: UUID = made.apply()
+    except Exception as error:
+        raise SegflowError(
+            f"the deployment {made.name} cannot be made: {error}",
+            f"a server with the work pool {pool}",
+            f"`segflow prefect setup --pool {pool}`, or `prefect work-pool create`",
+        ) from error
+    return found

@@ -1,0 +1,115 @@
+"""Recipes as deployments: what a server keeps of them, when they run, and what is told of a change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from flows.drift import drift_of, facts_of
+from segflow.errors import RecipeError
+from segflow.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_what_a_server_keeps_of_a_recipe_holds_no_value_of_the_environment(
+    making: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.deployments import parameters_of
+
+    monkeypatch.setenv("PLANTED", "planted-secret")
+    monkeypatch.setenv("COUNT", "2")
+    url = "https://me:${PLANTED}@host/a.tif"
+    path = making.recipe(name="kept", inputs=[url], model={"weights": "${PLANTED}"})
+    kept = parameters_of(path, {"tiling.block": 64, "compute.workers": 3})
+    assert "planted-secret" not in json.dumps(kept)
+    assert kept["recipe"]["inputs"] == {"path": [url]}
+    assert kept["recipe"]["tiling"] == {"block": 64}
+    assert kept["recipe"]["compute"] == {"workers": 3}
+    assert kept["recipe"]["base"] == str(making.folder)
+    with pytest.raises(RecipeError, match=r"from the environment"):
+        parameters_of(making.recipe(compute={"workers": "${COUNT}"}), {})
+
+
+def test_the_form_of_a_run_has_every_key_of_a_recipe_with_its_description() -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.prefect_flow import segment_new
+
+    schema = parameter_schema(segment_new)
+    recipe = schema.definitions["Recipe"]["properties"]
+    assert set(recipe) == set(Recipe.model_fields)
+    assert all("description" in value or "$ref" in value for value in recipe.values())
+    assert "what runs on what" in schema.properties["recipe"]["description"]
+
+
+@pytest.mark.parametrize(
+    ("when", "shown"),
+    [
+        ({"cron": "0 2 * * *", "timezone": "Europe/Berlin"}, ("0 2 * * *", "Europe/Berlin")),
+        ({"interval": 60}, None),
+        ({"rrule": "FREQ=WEEKLY;BYDAY=SA"}, None),
+    ],
+)
+def test_a_schedule_is_what_was_asked_for(when: dict[str, Any], shown: tuple[str, str] | None) -> None:
+    from flows.deployments import When
+
+    found = When(**when).schedule()
+    if shown is not None:
+        assert (found.cron, found.timezone) == shown
+    assert When().schedule() is None
+
+
+def test_a_schedule_that_cannot_be_is_told_with_a_remedy() -> None:
+    from flows.deployments import When
+
+    with pytest.raises(RecipeError, match="schedule"):
+        When(cron="every night").schedule()
+
+
+def test_without_a_server_what_needs_one_is_refused(making: Any, spawn: Any) -> None:
+    recipe = making.recipe()
+    for command in (("serve", recipe), ("deploy", recipe, "--pool", "p"), ("prefect", "setup")):
+        result = spawn(*command)
+        assert result.code == 2
+        assert "no Prefect API is configured" in result.err
+
+
+def test_the_recipes_of_prefect_yaml_can_be_meant() -> None:
+    for item in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]:
+        assert Recipe.model_validate(item["parameters"]["recipe"]).name == item["name"]
+        file, name = item["entrypoint"].split(":")
+        assert f"def {name}(" in (ROOT / file).read_text()
+        assert item["tags"] == ["segflow"]
+
+
+def test_drift_is_told_where_a_share_or_a_score_moved_by_more_than_was_set() -> None:
+    before = {"shares": {"water": 0.5, "wood": 0.5}, "mean_iou": 0.8}
+    now = {"shares": {"water": 0.45, "wood": 0.5, "town": 0.05}, "mean_iou": 0.7}
+    assert drift_of(before, now, None) == drift_of(None, now, 0.01) == drift_of(before, {}, 0.01) == []
+    assert drift_of(before, now, 0.2) == []
+    assert drift_of(before, now, 0.06) == ["mean IoU 0.700, 0.800 in the run before"]
+    assert drift_of(before, now, 0.04) == [
+        "water covers 45.0%, 50.0% in the run before",
+        "town covers 5.0%, 0.0% in the run before",
+        "mean IoU 0.700, 0.800 in the run before",
+    ]
+    assert drift_of(now, before | {"mean_iou": None}, 0.2) == []
+    assert facts_of([]) == {}
+
+
+def test_a_run_that_drifts_from_the_one_before_says_so(making: Any, segflow: Any) -> None:
+    making.model()
+    making.raster("in/s0.tif", shape=(80, 90))
+    service = {"settle_seconds": 0.1, "drift": "1 %"}
+    recipe = making.recipe(name="drifts", inputs="in", service=service)
+    assert segflow("run", recipe, "--new", "--json", "-q").json["drift"] == []
+    making.write("in/s2.tif", np.full((3, 80, 90), 7, np.uint8))
+    told = segflow("run", recipe, "--new", "--json", "-q").json["drift"]
+    assert told
+    assert all("in the run before" in line for line in told)
