@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
@@ -28,51 +29,70 @@ class NoRoomError(PlanError):
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a scene shall be cut.
+
+    Attributes:
+        block: the recipe's `tiling.block`.
+        workers: how many there may be.
+        sharing: workers that share the allowed bytes, with the process that drives them.
+        sweep: axis along which the file's storage demands that blocks are worked off; None: the longest.
+    """
+
+    block: int | Literal["auto", "whole"]
+    workers: int = 1
+    sharing: int = 1
+    sweep: int | None = None
+
+
 def layout_of(
     lattice: Lattice,
     shape: tuple[int, ...],
     region: Box,
-    sweep_axis: int | None,
-    wanted: int | Literal["auto", "whole"],
-    workers: int,
-    sharing: int,
+    wish: Wish,
     demand_of: Callable[[Layout], Demand],
     allowed_bytes: int,
 ) -> Layout:
     """Cut the output into blocks.
 
-    The sweep goes along the longest axis, unless the file's storage demands another (`sweep_axis`). `auto` gives every
-    worker one run of it, and cuts across only as often as memory demands: into as few parts as will do, the longest
-    axis first. A number cuts on every axis. All cuts lie where a patch starts, so that as few patches as can be are
-    run in two blocks. `sharing` of the workers share the allowed bytes, with the process that drives them.
+    The sweep goes along the longest axis, unless the file's storage demands another. `auto` gives every worker one run
+    of it, and cuts across only as often as memory demands: into as few parts as will do, the longest axis first. A
+    number cuts on every axis. All cuts lie where a patch starts, so that as few patches as can be are run twice.
+
+    Args:
+        lattice: patches, on the model's grid.
+        shape: the whole output, in cells.
+        region: the part of it that is made.
+        wish: how it shall be cut.
+        demand_of: projects the memory of a layout.
+        allowed_bytes: that the run may use.
 
     Raises:
         NoRoomError: even the smallest block would not fit in memory.
     """
     longest = max(range(len(shape)), key=lambda axis: region.shape[axis])
-    sweep = longest if sweep_axis is None else sweep_axis
+    sweep = longest if wish.sweep is None else wish.sweep
     steps = [_step_out(lattice, shape, axis) for axis in range(len(shape))]
     rows = rows_of(steps[sweep])
     units = [rows if axis == sweep else max(1, round(steps[axis])) for axis in range(len(shape))]
-    for block in _blocks(wanted, region, units, sweep, workers):
+    for block in _blocks(wish, region, units, sweep):
         layout = Layout(lattice, shape, region, sweep, block, rows)
         need = demand_of(layout)
-        if need.run_bytes(sharing) <= allowed_bytes:
+        if need.run_bytes(wish.sharing) <= allowed_bytes:
             return layout
-    raise NoRoomError(need, sharing, allowed_bytes)
+    raise NoRoomError(need, wish.sharing, allowed_bytes)
 
 
-def _blocks(
-    wanted: int | Literal["auto", "whole"], region: Box, units: list[int], sweep: int, workers: int
-) -> Iterator[tuple[int, ...]]:
+def _blocks(wish: Wish, region: Box, units: list[int], sweep: int) -> Iterator[tuple[int, ...]]:
     """Yield the blocks to try, largest first."""
-    if wanted != "auto":
-        length = None if wanted == "whole" else wanted
+    if wish.block != "auto":
+        length = None if wish.block == "whole" else wish.block
         yield tuple(cut(n, length, unit) for n, unit in zip(region.shape, units, strict=True))
         return
     most = [ceil(n / unit) for n, unit in zip(region.shape, units, strict=True)]
     parts = [1] * region.ndim
-    parts[sweep] = min(workers, most[sweep])
+    parts[sweep] = min(wish.workers, most[sweep])
     while True:
         block = tuple(share(n, k, unit) for n, k, unit in zip(region.shape, parts, units, strict=True))
         yield block

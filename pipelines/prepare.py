@@ -10,7 +10,7 @@ from pathlib import Path
 from pipelines.demand import demand_of, disk_of, network_of
 from pipelines.details import measures_of
 from pipelines.engine import Engine
-from pipelines.layout import layout_of
+from pipelines.layout import Wish, layout_of
 from pipelines.plan import ReferencePlan, ScenePlan
 from pipelines.remedies import laid
 from pipelines.resumed import gone_on_with
@@ -298,10 +298,7 @@ def _layout(
         lattice,
         source.grid.shape,
         region,
-        source.sweep_axis,
-        recipe.tiling.block,
-        recipe.compute.most_workers,
-        recipe.compute.workers_here,
+        Wish(recipe.tiling.block, recipe.compute.most_workers, recipe.compute.workers_here, source.sweep_axis),
         lambda layout: demand_of(replace(layout, frame=frame), source, network, recipe),
         allowance(recipe.compute.memory, network.base_bytes),
     )

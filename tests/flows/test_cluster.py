@@ -179,8 +179,11 @@ def at_work(folder: Path) -> set[str]:
 def test_a_worker_that_joins_late_gets_work_and_changes_no_byte(
     longer: Any, dask: Processes, start: Any, wait_for: Any, tmp_path: Path
 ) -> None:
+    preload = dask.folder / "slowness.py"
+    preload.write_text(SLOWNESS)
     dask.scheduler()
-    dask.worker()
+    # So slow that there is work left when the other one has started, on a busy machine too.
+    dask.worker("--preload", str(preload), SLOW_LOG=str(dask.folder / "slow"), SLOW="9")
     process = run_on(start, longer, tmp_path / "out", dask.address)
     wait_for(begun(longer, tmp_path / "out", process, 2), "two chunks")
     assert len(at_work(dask.folder)) == 1

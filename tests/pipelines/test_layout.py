@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.layout import NoRoomError, layout_of
+from pipelines.layout import NoRoomError, Wish, layout_of
 from tiling import Box, Demand, Lattice, Layout, Network, cut, demand, rows_of, share
 from tiling.strategies import layouts
 
@@ -30,7 +30,7 @@ def need(layout: Layout) -> Demand:
 
 
 def lay(scene: Layout, wanted: Wanted, workers: int = 1, allowed: int = AMPLE, sweep: int | None = None) -> Layout:
-    return layout_of(scene.lattice, scene.shape, scene.region, sweep, wanted, workers, workers, need, allowed)
+    return layout_of(scene.lattice, scene.shape, scene.region, Wish(wanted, workers, workers, sweep), need, allowed)
 
 
 def units_of(layout: Layout) -> list[int]:
@@ -153,7 +153,7 @@ def square(cells: int, patch: int = 64) -> tuple[Lattice, tuple[int, int], Box]:
 @pytest.mark.parametrize("workers", [2, 3, 4])
 def test_auto_gives_every_worker_a_run_along_the_sweep(workers: int) -> None:
     lattice, shape, region = square(workers * 640)
-    layout = layout_of(lattice, shape, region, None, "auto", workers, workers, need, AMPLE)
+    layout = layout_of(lattice, shape, region, Wish("auto", workers, workers), need, AMPLE)
     assert layout.counts == (workers, 1)
 
 
@@ -161,7 +161,7 @@ def test_tile7_on_four_workers_repeats_no_more_than_a_tenth_of_its_patches() -> 
     """The Dubai mosaic's seventh tile, at 25 % overlap."""
     shape = (6184, 5450)
     lattice = Lattice.of(shape, (256, 256), (192, 192))
-    layout = layout_of(lattice, shape, Box.whole(shape), None, "auto", 4, 4, need, AMPLE)
+    layout = layout_of(lattice, shape, Box.whole(shape), Wish("auto", 4, 4), need, AMPLE)
     assert layout.counts == (4, 1)
     assert layout.forwards / layout.forwards_minimum <= 1.10
 
@@ -173,7 +173,7 @@ def test_a_volume_cut_two_by_two_repeats_one_row_of_patches_a_cut(patch: int, st
     whole = Box.whole(shape)
     half, rows = share(512, 2, step), rows_of(step)
     room = need(Layout(lattice, shape, whole, 0, (share(512, 1, rows), half, half), rows)).run_bytes(1)
-    layout = layout_of(lattice, shape, whole, None, "auto", 1, 1, need, room)
+    layout = layout_of(lattice, shape, whole, Wish("auto", 1, 1), need, room)
     count = lattice.counts[0]
     assert layout.counts == (1, 2, 2)
     assert layout.forwards / layout.forwards_minimum == pytest.approx(((count + 1) / count) ** 2)
@@ -184,9 +184,9 @@ def test_memory_for_a_third_of_a_cross_section_cuts_it_into_three_and_no_more() 
     shape = (4096, 1536)
     lattice = Lattice.of(shape, (64, 64), (64, 64))
     whole = Box.whole(shape)
-    rows = layout_of(lattice, shape, whole, None, "auto", 1, 1, need, AMPLE).rows
+    rows = layout_of(lattice, shape, whole, Wish("auto", 1, 1), need, AMPLE).rows
     room = need(Layout(lattice, shape, whole, 0, (4096, 512), rows)).run_bytes(1)
-    assert layout_of(lattice, shape, whole, None, "auto", 1, 1, need, room).counts == (1, 3)
+    assert layout_of(lattice, shape, whole, Wish("auto", 1, 1), need, room).counts == (1, 3)
 
 
 def test_a_refusal_names_the_parts_of_what_is_needed() -> None:
@@ -196,7 +196,7 @@ def test_a_refusal_names_the_parts_of_what_is_needed() -> None:
         1 << 30, mib, 2 * mib, 3 * mib, 4 * mib, 5 * mib, 6 * mib, 7 * mib
     )
     with pytest.raises(NoRoomError) as caught:
-        layout_of(lattice, shape, region, None, "auto", 2, 2, parts, 1 << 30)
+        layout_of(lattice, shape, region, Wish("auto", 2, 2), parts, 1 << 30)
     for said in ("3.0 GiB", "process 1.0 GiB", "input 3.0 MiB", "patches in flight 10.0 MiB", "each of 2 workers"):
         assert said in caught.value.found
     assert caught.value.expected == "at most 1.0 GiB"
