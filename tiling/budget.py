@@ -10,9 +10,9 @@ from tiling.block import Layout
 from tiling.weights import kept_bytes
 
 _STRIP_BYTES = 64 << 20
-_USUAL = (0.25, 0.75, 0.5)
-"""Share of the most that packed labels, confidence and probabilities take, as measured on land cover of 0.3 m and on
-brains."""
+_USUAL = (0.25, 0.75, 0.6)
+"""Share of the most that packed labels, confidence and probabilities take, as measured on land cover and on brains (of
+probabilities on land cover alone: 0.33 where cells have 0.3 m, 0.58 where they have 28.5)."""
 
 
 @dataclass(frozen=True, slots=True)

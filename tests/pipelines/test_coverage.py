@@ -13,6 +13,7 @@ from scipy.ndimage import binary_erosion
 
 from pipelines import run
 from pipelines.prepare import Selection
+from segflow.io.exports import coverage
 from segflow.io.rat import read_classes
 from tests.making import make_model, write_raster
 from tests.pipelines.test_mosaic import cut, recipe_of, require_windows_of
@@ -46,6 +47,15 @@ def test_low_context_is_what_lies_within_half_the_overlap_of_a_border_or_a_hole(
     valid = band(whole / "scene_labels.tif") != 255
     inner = binary_erosion(valid, np.ones((17, 17), bool), border_value=0)
     np.testing.assert_array_equal(band(whole / "scene_coverage.tif"), np.where(valid, np.where(inner, 2, 1), 0))
+
+
+def test_it_does_not_depend_on_the_columns_that_are_worked_on_at_once(
+    tmp_path: Path, raster: Path, model: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coverage, "_COLUMNS", 37)
+    run(recipe_of(tmp_path, raster, model, False, outputs={"coverage": True}, tiling={"overlap": "16px"}))
+    name = "scene_coverage.tif"
+    assert (tmp_path / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_it_is_a_cloud_optimised_geotiff_with_colours_and_names(whole: Path) -> None:

@@ -32,6 +32,7 @@ CLASSES = (
     LabelClass(id=PREDICTED, name="predicted", colour="#56B4E9"),
 )
 _COLUMNS = 4096
+"""Cells of a row that are worked on at once, so that memory does not grow with the width."""
 
 Valid = Callable[[Box], NDArray[np.bool_]]
 
@@ -57,7 +58,7 @@ class Coverage:
             raise OutputError("a coverage band of a volume", "a raster", "remove outputs.coverage")
 
     def write(self, published: Published) -> None:
-        """Write it, in bands of rows.
+        """Write it, in bands of rows: `NODATA`, `LOW` and `PREDICTED` are 0, 1 and 2, so they are counted up.
 
         Raises:
             InputError: the label map, or the input where it is needed, cannot be read.
@@ -68,11 +69,15 @@ class Coverage:
         with closing(open_labels(str(published.labels))) as labels, _validity(published) as valid:
 
             def read(box: Box) -> NDArray[np.uint8]:
-                predicted = labels.read(box).values[0] != published.nodata
-                start = tuple(a + b for a, b in zip(region.start, box.start, strict=True))
-                moved = Box(start, tuple(a + n for a, n in zip(start, box.shape, strict=True)))
-                whole = surrounded(valid, moved, shape, published.margin)
-                return np.where(predicted, np.where(whole, PREDICTED, LOW), NODATA).astype(np.uint8)
+                found = np.empty(box.shape, np.uint8)
+                for left in range(box.start[1], box.stop[1], _COLUMNS):
+                    part = box.replace_axis(1, left, min(left + _COLUMNS, box.stop[1]))
+                    start = tuple(a + b for a, b in zip(region.start, part.start, strict=True))
+                    moved = Box(start, tuple(a + n for a, n in zip(start, part.shape, strict=True)))
+                    predicted = labels.read(part).values[0] != published.nodata
+                    whole = surrounded(valid, moved, shape, published.margin)
+                    found[part.within(box)] = np.add(predicted, predicted & whole, dtype=np.uint8)
+                return found
 
             tags = {"SEGFLOW_MODEL": published.card.name, "SEGFLOW_FINGERPRINT": published.fingerprint}
             write_label_cog(path, read, published.grid, CLASSES, nodata=NODATA, tags=tags, description="coverage")
@@ -114,12 +119,4 @@ def _validity(published: Published) -> Iterator[Valid]:
             yield lambda box: labels.read(box).values[0] != published.nodata
         return
     with closing(open_source(spec)) as source:
-
-        def valid(box: Box) -> NDArray[np.bool_]:
-            found = np.empty(box.shape, np.bool_)
-            for left in range(box.start[1], box.stop[1], _COLUMNS):
-                part = box.replace_axis(1, left, min(left + _COLUMNS, box.stop[1]))
-                found[part.within(box)] = source.read(part).valid
-            return found
-
-        yield valid
+        yield lambda box: source.read(box).valid
