@@ -53,6 +53,14 @@ class OpenSeen:
         """Cells of the label map."""
         return self.labels.grid.shape
 
+    @property
+    def ids(self) -> NDArray[np.int32]:
+        """(256,) ids by position, -1 for none."""
+        table = np.full(256, -1, np.int32)
+        for place, item in enumerate(self.classes[:NOTHING]):
+            table[place] = item.id
+        return table
+
     def moved(self, box: Box) -> Box:
         """Return where a box of the label map lies in the scene."""
         start = tuple(a + b for a, b in zip(box.start, self.seen.start, strict=True))

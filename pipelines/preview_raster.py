@@ -120,18 +120,10 @@ def _block(scene: OpenSeen) -> int:
 
 def _overview(scene: OpenSeen, layers: Layers, step: int) -> Preview:
     note = f"every {step}th cell" if step > 1 else "every cell"
-    ids = _ids(scene)
+    ids = scene.ids
     reference = None if layers.reference is None else ids[layers.reference]
     shown = Preview("Overview", layers.image, ids[layers.labels], None, reference, note=note)
     return shown.thinned(1024)
-
-
-def _ids(scene: OpenSeen) -> NDArray[np.int32]:
-    """Return ids by position, -1 for none."""
-    table = np.full(256, -1, np.int32)
-    for place, item in enumerate(scene.classes[:NOTHING]):
-        table[place] = item.id
-    return table
 
 
 def _worst(
@@ -171,7 +163,7 @@ def _place(scene: OpenSeen, index: tuple[int, ...], value: float, bounds: Bounds
     start = tuple(i * block for i in index)
     stop = tuple(min(a + block, n) for a, n in zip(start, scene.shape, strict=True))
     box = Box(start, stop)
-    ids = _ids(scene)
+    ids = scene.ids
     labels = ids[positions(scene.labels.read(box).values[0], None, scene.classes)]
     reference = None if scene.reference is None else ids[scene.truth(box)]
     image = np.full((*box.shape, 3), 128, np.uint8)

@@ -101,15 +101,8 @@ def _grid(voxels: Voxels) -> Grid:
     return Grid("volume", voxels.image.shape, affine, None, voxels.spacing)
 
 
-def _ids(scene: OpenSeen) -> NDArray[np.int32]:
-    table = np.full(256, -1, np.int32)
-    for place, item in enumerate(scene.classes[:NOTHING]):
-        table[place] = item.id
-    return table
-
-
 def _slices(scene: OpenSeen, voxels: Voxels) -> tuple[Preview, ...]:
-    grid, ids = _grid(voxels), _ids(scene)
+    grid, ids = _grid(voxels), scene.ids
 
     def cut(array: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
         return orthogonal_slices(lambda box: array[box.slices], grid, _VOLUME_PX, voxels.at)
@@ -160,7 +153,7 @@ def _place(
     scene: OpenSeen, voxels: Voxels, bad: NDArray[np.float64], start: tuple[int, ...], side: int, value: float
 ) -> Place:
     """Return a cube's worst axial slice, with half a cube around it."""
-    shape, ids = voxels.labels.shape, _ids(scene)
+    shape, ids = voxels.labels.shape, scene.ids
     stop = tuple(min(a + side, n) for a, n in zip(start, shape, strict=True))
     cube = bad[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
     level = start[2] + int(cube.sum(axis=(0, 1)).argmax())

@@ -68,6 +68,11 @@ def volume_column(values: Iterable[float | None]) -> tuple[str, Callable[[float 
     return "mL", _column(max((value for value in values if value is not None), default=0.0), 1.0)
 
 
+def cells_column(_values: Iterable[float | None]) -> tuple[str, Callable[[float | None], str]]:
+    """Return the unit of a column of cells, and what writes one of them."""
+    return "cells", lambda value: DASH if value is None else f"{value:,.0f}"
+
+
 def _column(largest: float, factor: float) -> Callable[[float | None], str]:
     """Write every value of a column with the decimals that give the largest four digits, so that points align."""
     decimals = 3 if largest <= 0 else max(0, min(3, 3 - floor(log10(largest))))

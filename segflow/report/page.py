@@ -9,6 +9,7 @@ from importlib.resources import files
 from math import prod
 
 from segflow.report import evidence, facts, sections
+from segflow.report.across import across_sections
 from segflow.report.geometry import geometry_section
 from segflow.report.images import figures
 from segflow.report.measures import details_sections
@@ -93,6 +94,7 @@ def run_page(report: RunReport) -> str:
         body.append(f'<section aria-labelledby="classes"><h2 id="classes">{title}</h2>')
         body.append(f'<p class="hint">{_pool_hint(pooled.scenes, pooled.scenes_with_reference)}</p>')
         body.append(sections.class_table(pooled.classes, cells_name) + "</section>")
+        body.append(across_sections(pooled))
         if pooled.confusion_matrix is not None:
             body.append(_confusion(pooled.confusion_matrix, pooled.classes, "All scenes together. "))
     lead = f'<p class="lead">{escape(_states(report.scenes))}</p>'

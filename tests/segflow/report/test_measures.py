@@ -106,7 +106,7 @@ def test_all_parts_are_told_and_none_is_markup(report, details):
     page = scene_page(report.model_copy(update={"details": details}))
     parsed = Page(page)
     text = parsed.text.replace("\N{NO-BREAK SPACE}", " ")
-    for part in ("0.125", "distances over 3 of 4 classes", "missed", "4.25", "3.75", "cannot be told", "0.750"):
+    for part in ("0.125", "Distances over 3 of 4 classes", "missed", "4.25", "3.75", "cannot be told", "0.750"):
         assert part in text
     assert text.count(HOSTILE) >= 3
     assert len(parsed.all("script")) == 1
@@ -123,3 +123,44 @@ def test_parts_that_are_not_there_have_no_section(report, details):
     assert "Area similarity" in text
     for part in ("Calibration", "Seams", "HD95", "by region", "by place", "Not measured"):
         assert part not in text
+
+
+def test_a_runs_page_tells_intervals_and_means_over_scenes(report):
+    from segflow.report import SceneState, run_report
+    from segflow.report.page import run_page
+
+    interval = results.Interval(value=0.5, low=0.25, high=0.75, resamples=1000)
+    bootstrap = results.Bootstrap(
+        scenes=9,
+        resamples=1000,
+        seed=0,
+        overall={"mean_iou": interval},
+        classes=(results.ClassIntervals(id=report.classes[0].id, iou=interval, dice=interval),),
+    )
+    case = results.CaseClass(
+        id=report.classes[0].id,
+        name=HOSTILE,
+        scenes=9,
+        missed=1,
+        invented=2,
+        mean_dice=0.875,
+        mean_volume_similarity=None,
+        mean_nsd=None,
+        mean_hd95_max=1234.5,
+        mean_hd95_max_worst=None,
+        mean_assd=None,
+        measured=6,
+        objects_detected=None,
+        objects_missed=None,
+        objects_false=None,
+        objects_f1=None,
+    )
+    run = run_report("r", [SceneState(scene="a", state="done", report=report)])
+    cases = results.Cases(unit="mm", classes=(case,))
+    pooled = run.pooled.model_copy(update={"bootstrap": bootstrap, "cases": cases})
+    text = Page(run_page(run.model_copy(update={"pooled": pooled}))).text
+    for part in ("95 of 100 draws of 9 scenes", "Mean IoU", "0.250", "0.750", "IoU of land", "1,23", "0.875"):
+        assert part in text
+    why = bootstrap.model_copy(update={"why": f"one scene {HOSTILE}"})
+    pooled = pooled.model_copy(update={"bootstrap": why})
+    assert f"No intervals: one scene {HOSTILE}" in Page(run_page(run.model_copy(update={"pooled": pooled}))).text
