@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segflow.errors import InputError
+from segflow.io.dicom.choice import choose
 from segflow.io.dicom.place import ENDINGS, name_of_place
-from segflow.io.dicom.series import ALONE, Series, choose, series_in
+from segflow.io.dicom.series import ALONE, Series, series_in
 
 _PREAMBLE = 132
 

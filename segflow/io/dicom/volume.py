@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from segflow.io.content import file_identity
+from segflow.io.dicom.choice import series_at
 from segflow.io.dicom.frames import broken
 from segflow.io.dicom.pixels import scaling_of, stored_type, turned_round, write_voxels
 from segflow.io.dicom.place import BROKEN
-from segflow.io.dicom.series import Series, series_at
+from segflow.io.dicom.series import Series
 from segflow.io.scratch import scratch_file
 from segflow.io.volume_header import VolumeHeader
 
