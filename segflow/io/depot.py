@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from segflow.errors import OutputError, SegflowError, first_line
-from segflow.io.atomic import write_text
+from segflow.io.atomic import flush, write_text
 from segflow.io.store import is_url
 
 LATEST = "latest.json"
 MANIFEST = "manifest.json"
 _STAMP = "%Y%m%dT%H%M%SZ"
+_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 _GIVEN_UP = timedelta(days=1)
 """After so long, an upload that was cut off is not finished any more."""
 
@@ -69,6 +71,8 @@ def made_of(run: str) -> datetime:
     Raises:
         ValueError: it is no run's name.
     """
+    if not _RUN.fullmatch(run):
+        raise ValueError(f"{run} is no run's name")
     return datetime.strptime(run.split("-", 1)[0], _STAMP).replace(tzinfo=UTC)
 
 
@@ -85,10 +89,10 @@ class Depot:
     def put(self, content: str, files: Mapping[str, Path], manifest: Manifest, now: datetime) -> Manifest:
         """Upload a run, and let `latest.json` point to it.
 
-        What an earlier attempt has uploaded of the same content is written again or, if it was whole, left.
+        What the last attempt has uploaded of the same content is written again or, if it was whole, left.
 
         Args:
-            content: hash of what is published; the same content has one folder.
+            content: hash of what is published, hexadecimal; the last run is not sent again if it has the same.
             files: by name in the folder.
             manifest: of them; its run's name is settled here.
             now: the time.
@@ -101,8 +105,7 @@ class Depot:
         """
         with self._told():
             system, root = self._system()
-            known = [name for name in self._names(system, root) if name.endswith(f"-{content[:8]}")]
-            run = max(known, default=f"{now.strftime(_STAMP)}-{content[:8]}")
+            run = self._run_for(content[:8], system, root, now)
             there = self._manifest(system, root, run)
             if there is None:
                 there = Manifest(run, manifest.good, manifest.scenes, manifest.files)
@@ -110,7 +113,7 @@ class Depot:
                 for item in manifest.files:
                     self._upload(system, f"{root}/{run}/{item.name}", files[item.name], item)
                 self._write(system, f"{root}/{run}/{MANIFEST}", asdict(there))
-            self._point(system, root)
+            self._point(system, root, there)
             return there
 
     def runs(self) -> list[Manifest]:
@@ -150,19 +153,33 @@ class Depot:
                     system.rm(f"{root}/{name}", recursive=True)
             return tuple(removed)
 
+    def _run_for(self, content: str, system: Any, root: str, now: datetime) -> str:
+        """Name a run so that it sorts behind all others, whatever the clock says.
+
+        The newest is taken again if it is of the same content: it was cut off, or nobody heard that it is whole.
+        """
+        names = self._names(system, root)
+        if not names:
+            return f"{now.strftime(_STAMP)}-{content}"
+        if names[-1].endswith(f"-{content}"):
+            return names[-1]
+        return f"{max(now, made_of(names[-1]) + timedelta(seconds=1)).strftime(_STAMP)}-{content}"
+
     def _upload(self, system: Any, target: str, path: Path, item: StoredFile) -> None:
         system.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
         system.put_file(str(path), target)
+        if "file" in system.protocol:
+            flush(Path(target))
         found = system.info(target)["size"]
         if found != item.bytes:
             raise OutputError(
                 f"{target} has {found} bytes after the upload", f"{item.bytes} bytes, as {path} has", "run it again"
             )
 
-    def _point(self, system: Any, root: str) -> None:
-        runs = self._runs(system, root)
-        good = [manifest.run for manifest in runs if manifest.good]
-        self._write(system, f"{root}/{LATEST}", {"run": runs[-1].run, "good": good[-1] if good else None})
+    def _point(self, system: Any, root: str, newest: Manifest) -> None:
+        before = (self._manifest(system, root, name) for name in reversed(self._names(system, root)))
+        good = newest.run if newest.good else next((item.run for item in before if item and item.good), None)
+        self._write(system, f"{root}/{LATEST}", {"run": newest.run, "good": good})
 
     def _runs(self, system: Any, root: str) -> list[Manifest]:
         found = (self._manifest(system, root, name) for name in self._names(system, root))

@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from segflow.part import Part
 
-_DICOM = re.compile(r"dicom://[^\s@/:]{1,16}@[^\s@/:]+:\d{1,5}/?")
+_DICOM = re.compile(r"dicom://[^\s@/:]{1,16}@[^\s@/:]+:(\d{1,5})/?")
+_LAST_PORT = 65535
 
 
 def _several(value: Any) -> Any:
@@ -34,8 +35,13 @@ class Publish(Part):
     @classmethod
     def _without_secrets(cls, places: tuple[str, ...]) -> tuple[str, ...]:
         for place in places:
-            if place.startswith("dicom://") and not _DICOM.fullmatch(place):
+            archive = _DICOM.fullmatch(place)
+            if place.startswith("dicom://") and not (archive and int(archive[1]) <= _LAST_PORT):
                 raise ValueError("a DICOM archive is dicom://AE@HOST:PORT, with an AE title of up to 16 letters")
+            if "://" in place and urlsplit(place).query:
+                raise ValueError(
+                    "publish.to is an address without a query; leave it out: credentials come from elsewhere"
+                )
             if "://" in place and urlsplit(place).password is not None:
                 raise ValueError(
                     "publish.to holds a password; leave it out: object stores take theirs from the environment, "

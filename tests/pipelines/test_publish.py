@@ -198,7 +198,52 @@ def test_old_runs_go_by_number_and_age_and_the_last_good_one_never(
     assert latest["good"] in (*nights, None)
 
 
-@pytest.mark.parametrize("to", ["s3://me:secret@bucket/x", "dicom://host:104", [], {"to": "x", "keep": 0}])
+def put_one(depot: Depot, folder: Path, content: str, now: datetime) -> str:
+    """Put a run of one file; return its name."""
+    (folder / "file").write_text("x")
+    item = StoredFile("file", hashlib.sha256(b"x").hexdigest(), 1)
+    return depot.put(content, {"file": folder / "file"}, Manifest("", True, {}, (item,)), now).run
+
+
+def test_latest_is_what_was_put_last_also_where_it_was_there_before(tmp_path: Path) -> None:
+    depot = Depot(str(tmp_path / "shared"))
+    for night, content in enumerate(("aaaaaaaa", "bbbbbbbb", "aaaaaaaa")):
+        put = put_one(depot, tmp_path, content, NOW + timedelta(night))
+        assert json.loads((tmp_path / "shared" / "latest.json").read_text()) == {"run": put, "good": put}
+    assert put_one(depot, tmp_path, "aaaaaaaa", NOW + timedelta(9)) == put
+
+
+@pytest.mark.parametrize("later", [timedelta(-30), timedelta(0)])
+def test_a_clock_that_goes_back_or_stands_makes_no_old_run_the_latest(tmp_path: Path, later: timedelta) -> None:
+    depot = Depot(str(tmp_path / "shared"))
+    put_one(depot, tmp_path, "ffffffff", NOW)
+    put = put_one(depot, tmp_path, "00000000", NOW + later)
+    assert json.loads((tmp_path / "shared" / "latest.json").read_text())["run"] == put
+    depot.prune(1, None, NOW + later)
+    assert [item.run for item in depot.runs()] == [put]
+
+
+@pytest.mark.parametrize("name", ["20250101T000000Z", "20250101T000000Z-survey", "20250101T000000Z-c0ffee00-old"])
+def test_a_folder_of_somebody_else_is_never_pruned(tmp_path: Path, name: str) -> None:
+    depot = Depot(str(tmp_path / "shared"))
+    put_one(depot, tmp_path, "aaaaaaaa", NOW)
+    (tmp_path / "shared" / name).mkdir()
+    (tmp_path / "shared" / name / "precious").write_text("x")
+    assert depot.prune(1, 1, NOW + timedelta(400)) == ()
+    assert (tmp_path / "shared" / name / "precious").is_file()
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "s3://me:secret@bucket/x",
+        "https://host/x?k=secret",
+        "dicom://host:104",
+        "dicom://A@host:70000",
+        [],
+        {"to": "x", "keep": 0},
+    ],
+)
 def test_what_cannot_be_meant_is_refused_and_no_password_is_repeated(
     tmp_path: Path, scenes: dict[str, Any], to: Any
 ) -> None:
