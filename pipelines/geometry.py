@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 from pipelines.plan import ScenePlan
 from segflow.grid import Grid
+from segflow.io.gdalenv import shown
 from segflow.io.geometry import Placement, apart, place_of_raster, place_of_volume
 from segflow.io.opening import Spec, open_source
 from segflow.io.raster import RasterSpec
@@ -73,7 +74,7 @@ def _file(role: str, named: Named, distance: float | None) -> FileGeometry:
     return FileGeometry.model_validate(
         {
             "role": role,
-            "name": PurePath(name).name,
+            "name": PurePath(shown(name)).name,
             "shape": place.shape,
             "orientation": place.orientation,
             "handedness": None if place.right_handed is None else "right" if place.right_handed else "left",

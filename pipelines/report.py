@@ -19,6 +19,7 @@ from pipelines.preview import pictures
 from pipelines.seen import seen_of, to_facts
 from segflow.backends import available
 from segflow.errors import SegflowError
+from segflow.io.gdalenv import shown
 from segflow.memory import peak_rss_bytes
 from segflow.metrics import Counts, scores
 from segflow.metrics.results import Details
@@ -89,8 +90,8 @@ def report(
             description=plan.card.description or None,
             licence=plan.card.licence or None,
         ),
-        inputs=plan.inputs,
-        references=() if plan.reference is None else (plan.reference.path,),
+        inputs=tuple(map(shown, plan.inputs)),
+        references=() if plan.reference is None else (shown(plan.reference.path),),
         outputs=[file_facts(path, folder) for path in files.values()],
         exports=exports,
         geometry=geometry_of(plan, files["labels"]),
@@ -113,8 +114,8 @@ def _measured(plan: ScenePlan, folder: Path, counts: Counts) -> tuple[Details | 
 
 def _write(plan: ScenePlan, folder: Path, made: SceneReport) -> None:
     files = layer_files(plan.scene, plan.grid.kind, folder, plan.task.confidence)
-    shown = pictures(seen_of(plan), made.classes, files["labels"], files.get("confidence"))
-    write_scene_report(folder, plan.scene, made, shown)
+    drawn = pictures(seen_of(plan), made.classes, files["labels"], files.get("confidence"))
+    write_scene_report(folder, plan.scene, made, drawn)
 
 
 def _tiling(plan: ScenePlan) -> TilingFacts:

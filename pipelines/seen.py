@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from pipelines.plan import AnySpec, ReferencePlan, ScenePlan
+from segflow.io.gdalenv import is_remote, shown
 from segflow.io.volume import VolumeSpec
 
 
@@ -51,8 +52,8 @@ def _upright(spec: AnySpec) -> AnySpec:
 
 
 def to_facts(seen: Seen) -> dict[str, Any]:
-    """Return it as plain data for a report."""
-    plain: dict[str, Any] = _without_nan(_ADAPTER.dump_python(seen, mode="json"))
+    """Return it as plain data for a report: without NaN, and of URLs only what may be read by all."""
+    plain: dict[str, Any] = _tellable(_ADAPTER.dump_python(seen, mode="json"))
     return plain
 
 
@@ -65,10 +66,15 @@ def from_facts(data: Mapping[str, Any]) -> Seen:
     return _ADAPTER.validate_python(dict(data))
 
 
-def _without_nan(value: Any) -> Any:
-    """Return plain data with NaN, as a nodata value may be, as text: JSON has none, and it reads back as a number."""
+def _tellable(value: Any) -> Any:
+    """Return plain data with NaN, as a nodata value may be, as text: JSON has none, and it reads back as a number.
+
+    Of a URL, query and user are left out: a page that is made anew has no pictures of what only they give access to.
+    """
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: _tellable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [_tellable(item) for item in value]
+    if isinstance(value, str) and is_remote(value):
+        return shown(value)
     return "nan" if isinstance(value, float) and isnan(value) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ _LARGEST_CACHE_BYTES = 512 << 20
 _granted = 0
 _SCHEMES = ("http", "https", "ftp", "s3", "gs", "az", "adls", "oss", "swift", "hdfs")
 _VSI_REMOTE = ("vsicurl", "vsis3", "vsigs", "vsiaz", "vsiadls", "vsioss", "vsiswift", "vsihdfs", "vsiwebhdfs")
+_USER = re.compile(r"://[^/]*@")
 _QUIET = threading.RLock()
 
 
@@ -41,10 +43,10 @@ def is_plain(path: str) -> bool:
 
 
 def shown(path: str) -> str:
-    """Return the path as it may be printed: without a query, which may hold a signature; of a VRT's text its name."""
+    """Return the path as it may be printed: no query nor user, which may hold secrets; of a VRT's text its name."""
     if path.startswith(VRT):
         return unescape(path.split('"', 2)[1], {"&quot;": '"'})
-    return path if is_plain(path) else path.split("?", 1)[0]
+    return path if is_plain(path) else _USER.sub("://", path.split("?", 1)[0])
 
 
 def scene_name(path: str) -> str:

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from segflow.errors import RecipeError
 from segflow.recipe.schema import Recipe
+from segflow.recipe.text import open_text
 
 REQUIRED = "REQUIRED"
 """What `segflow init` writes where only a person knows the value."""
@@ -156,7 +157,7 @@ def _explain(error: ValidationError, origin: str) -> RecipeError:
         needed = "name, classes, channels and patch" if where[0] == "train" else "kind, inputs and model.weights"
         return RecipeError(f"{origin} lacks {key}", f"{needed} at least", f"add {key}")
     given = first["input"]
-    shown = "" if isinstance(given, dict) else " is " + _PASSWORD.sub(r"\1:***@", repr(given))
+    shown = "" if isinstance(given, dict) else " is " + open_text(repr(given))
     found = f"{origin}: {key}{shown}" if key else f"{origin} cannot be meant"
     # A value that may be of several types gets a complaint for each.
     same = [item for item in error.errors() if _place(item["loc"]) == where]
@@ -176,9 +177,6 @@ def _plain(error: ErrorDetails) -> str:
         return words.format(error["ctx"][name])
     return _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
 
-
-_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
-"""What a URL says of who comes: never repeated."""
 
 _BOUNDS = {
     "greater_than": ("gt", "more than {:g}"),

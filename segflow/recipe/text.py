@@ -12,7 +12,10 @@ from segflow.recipe.schema import Recipe
 
 HIDDEN = "***"
 _SECRET = re.compile(r"passw|secret|token|credential|api_?key|access_?key", re.IGNORECASE)
-_IN_URL = re.compile(r"(\w[\w+.-]*://[^/\s:@]*):[^/\s@]*@")
+_URL = re.compile(r"\w[\w+.-]*://[^\s'\"]+")
+_PASSWORD = re.compile(r"(\w://[^/:@]*):[^/]*@")
+_ALONE = re.compile(r"(https?://)[^/:@]+@")
+_IN_QUERY = re.compile(r"([?&][\w.-]+=)[^&#]+")
 _IN_TEXT = re.compile(r"((?:passw\w*|secret|token|signature|sig|api_?key)=)[^&\s'\"]+", re.IGNORECASE)
 
 
@@ -39,5 +42,10 @@ def open_data(value: Any) -> Any:
 
 
 def open_text(text: str) -> str:
-    """Return a text, such as a log, without the passwords that stand in URLs and connection strings of it."""
-    return _IN_TEXT.sub(rf"\1{HIDDEN}", _IN_URL.sub(rf"\1:{HIDDEN}@", text))
+    """Return a text, such as a log, without passwords and values of queries that stand in its URLs."""
+    return _IN_TEXT.sub(rf"\1{HIDDEN}", _URL.sub(_open_url, text))
+
+
+def _open_url(url: re.Match[str]) -> str:
+    named = _ALONE.sub(rf"\1{HIDDEN}@", _PASSWORD.sub(rf"\1:{HIDDEN}@", url[0]))
+    return _IN_QUERY.sub(rf"\1{HIDDEN}", named)
