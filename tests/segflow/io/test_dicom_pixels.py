@@ -149,6 +149,24 @@ def test_an_enhanced_file_gives_the_voxels_and_rescaling_of_every_frame(tmp_path
     assert np.allclose(stored(path_of(tmp_path / "a.dcm")), values * np.arange(1.0, 7.0) + np.arange(6.0))
 
 
+@pytest.mark.parametrize(
+    ("group", "key"), [("FrameContentSequence", "TemporalPositionIndex"), ("MREchoSequence", "EffectiveEchoTime")]
+)
+def test_volumes_of_one_enhanced_file_are_told_apart_by_frame(tmp_path: Path, group: str, key: str) -> None:
+    values = volume(7, (7, 5, 12))
+    places = [[str(round(10.0 + 0.5 * k, 2)) for k in (0, 0, number % 6)] for number in range(12)]
+    own = [
+        {"PlanePositionSequence": {"ImagePositionPatient": place}, group: {key: 1 + number // 6}}
+        for number, place in enumerate(places)
+    ]
+    write_enhanced(tmp_path / "a.dcm", values, np.diag([-0.5, -0.5, 0.5, 1.0]), per_frame=own)
+    found = series_in(str(tmp_path / "a.dcm"))
+    assert [len(item.frames) for item in found] == [6, 6]
+    for number in (1, 2):
+        (series,) = choose(found, {key: f"{number}*"}, "")
+        assert np.array_equal(stored(series.path), values[:, :, 6 * (number - 1) : 6 * number])
+
+
 def test_slices_of_a_series_that_are_left_out_are_told(tmp_path: Path) -> None:
     """The last slice has another size: nothing else would tell of it."""
     paths = write_series(tmp_path / "a", volume(), affine_of(), series="x")
