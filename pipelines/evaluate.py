@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.details import Beside, bytes_of, ids_of, wanted_of
+from pipelines.geometry import geometry_between
 from segflow.errors import GridMismatchError, InputError
 from segflow.io.names import VOLUME_SUFFIXES, is_remote, stem_of
 from segflow.io.opening import Spec, compare_places, open_source
@@ -92,6 +93,7 @@ def evaluate(
             details=measure(pair, one.grid, classes, counts, wanted),
             inputs=(prediction,),
             references=(reference,),
+            geometry=geometry_between(one, two, (paths[0], paths[1])),
             notices=notices,
         )
 

@@ -11,6 +11,7 @@ from segflow.io.gdalenv import shown
 from segflow.io.geometry import Placement, apart, place_of_raster, place_of_volume
 from segflow.io.opening import Spec, open_source
 from segflow.io.raster import RasterSpec
+from segflow.io.source import Source
 from segflow.report import FileGeometry, GeometryReport
 
 _TOLERANCE = 0.01
@@ -43,19 +44,36 @@ def geometry_of(plan: ScenePlan, labels: Path) -> GeometryReport:
     )
 
 
-def contract(source: Named, output: Named, reference: Named | None) -> GeometryReport:
+def geometry_between(prediction: Source, reference: Source, names: tuple[str, str]) -> GeometryReport:
+    """Compare where a label map and its reference lie, both open.
+
+    Args:
+        prediction: the label map.
+        reference: what it is compared with.
+        names: of their files.
+
+    Raises:
+        InputError: a header cannot be read.
+    """
+    volume = prediction.grid.kind == "volume"
+    pairs = zip(names, (prediction, reference), strict=True)
+    one, two = ((name, place_of_volume(name) if volume else place_of_raster(source.grid)) for name, source in pairs)
+    return contract(None, one, two)
+
+
+def contract(source: Named | None, output: Named, reference: Named | None) -> GeometryReport:
     """Compare files by name and place.
 
     Args:
-        source: the input.
+        source: the input; None where only the label map and its reference are there.
         output: the label map.
         reference: what it was compared with.
     """
-    smallest = min(source[1].spacing or (1.0,)) if len(source[1].shape) == 3 else 1.0
-    files = [_file("input", source, None), _file("output", output, apart(source[1], output[1]))]
-    if reference is not None:
-        files.append(_file("reference", reference, apart(source[1], reference[1])))
-    known = source[1].matrix is not None
+    given = (("input", source), ("output", output), ("reference", reference))
+    (role, base), *others = ((role, named) for role, named in given if named is not None)
+    smallest = min(base[1].spacing or (1.0,)) if len(base[1].shape) == 3 else 1.0
+    files = [_file(role, base, None), *(_file(role, named, apart(base[1], named[1])) for role, named in others)]
+    known = base[1].matrix is not None
     wrong = [item for item in files[1:] if _is_off(item, files[0], known, _TOLERANCE * smallest)]
     return GeometryReport(agrees=not wrong, verdict=_verdict(files, wrong, known), files=tuple(files))
 
@@ -105,28 +123,29 @@ def _verdict(files: list[FileGeometry], wrong: list[FileGeometry], known: bool) 
             else f"the {item.role} has another grid ({' x '.join(map(str, item.shape))})"
             for item in wrong
         )
-        return f"Not on the input's {cells}: {told}."
+        return f"Not on the {source.role}'s {cells}: {told}."
     others = " and ".join(item.role for item in files[1:]).capitalize()
     verb = "lies" if len(files) == 2 else "lie"
     if not known:
-        return f"The input has no georeference. {others} {'has' if len(files) == 2 else 'have'} as many cells."
+        return f"The {source.role} has no georeference. {others} {'has' if len(files) == 2 else 'have'} as many cells."
     furthest = max(item.apart or 0.0 for item in files[1:])
-    said = f"{others} {verb} on the input's {cells}: no corner is more than {furthest:.1g} {unit} off."
+    said = f"{others} {verb} on the {source.role}'s {cells}: no corner is more than {furthest:.1g} {unit} off."
     if not furthest:
-        said = f"{others} {verb} on the input's {cells} exactly."
+        said = f"{others} {verb} on the {source.role}'s {cells} exactly."
     return said + "".join(_remarks(files))
 
 
 def _remarks(files: list[FileGeometry]) -> list[str]:
-    source, output = files[:2]
+    source, other = files[:2]
     said = []
     if source.forms_apart_mm is not None and source.spacing and source.forms_apart_mm > 0.1 * min(source.spacing):
+        kept = ", and the output holds both as the input does" if source.role == "input" else ""
         said.append(
-            f" The input's qform and sform are up to {source.forms_apart_mm:.3g} mm apart; the sform was used, and the "
-            "output holds both as the input does."
+            f" The {source.role}'s qform and sform are up to {source.forms_apart_mm:.3g} mm apart; the sform was "
+            f"used{kept}."
         )
-    if source.orientation != output.orientation:
-        said.append(f" The output is stored {output.orientation}, the input {source.orientation}.")
+    if source.orientation != other.orientation:
+        said.append(f" The {other.role} is stored {other.orientation}, the {source.role} {source.orientation}.")
     names = {item.crs for item in files}
     if len(names) > 1:
         told = ", ".join(f"{item.role} {item.crs or 'none'}" for item in files)

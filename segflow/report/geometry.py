@@ -32,7 +32,8 @@ class FileGeometry(BaseModel):
     )
     crs: str | None = Field(None, description="Rasters: code or name of the coordinate reference system.")
     apart: float | None = Field(
-        None, description="Largest distance of a corner to the input's: mm (volumes), cells (rasters); null: none told."
+        None,
+        description="Largest distance of a corner to the first file's, in mm (volumes) or cells (rasters).",
     )
 
 
@@ -41,7 +42,7 @@ class GeometryReport(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    agrees: bool = Field(description="Whether output and reference lie on the input, cell for cell.")
+    agrees: bool = Field(description="Whether all lie on the first of them, cell for cell.")
     verdict: str = Field(description="The same in words.")
     files: tuple[FileGeometry, ...]
 
@@ -53,7 +54,7 @@ def geometry_section(geometry: GeometryReport | None) -> str:
     volume = len(geometry.files[0].shape) == 3
     heads = ["File", "Cells", "Orientation", "Spacing (mm)" if volume else "Cell"]
     heads += ["qform", "sform", "Between both"] if volume else ["Coordinate system"]
-    head = "".join(f'<th scope="col">{text}</th>' for text in (*heads, "From the input"))
+    head = "".join(f'<th scope="col">{text}</th>' for text in (*heads, f"From the {geometry.files[0].role}"))
     rows = "".join(_row(item, volume) for item in geometry.files)
     sign = "✓" if geometry.agrees else "⚠"
     return (
@@ -74,7 +75,7 @@ def _row(item: FileGeometry, volume: bool) -> str:
         cells += [_code(item.qform_code), _code(item.sform_code), _distance(item.forms_apart_mm, "mm")]
     else:
         cells.append(item.crs or "none")
-    cells.append("" if item.role == "input" else _distance(item.apart, "mm" if volume else "cells"))
+    cells.append(_distance(item.apart, "mm" if volume else "cells"))
     name = f'<th scope="row">{escape(item.name)} <small>{item.role}</small></th>'
     return f"<tr>{name}{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rasterio.transform import Affine
 
 from pipelines import run
+from pipelines.evaluate import evaluate
 from pipelines.geometry import contract
 from segflow.grid import Grid
 from segflow.io.geometry import Placement, apart, place_of_raster, place_of_volume
@@ -73,6 +74,21 @@ def test_a_reference_that_lies_elsewhere_is_told_with_its_distance(tmp_path: Pat
     other = of(one, save(tmp_path / "d.nii.gz", affine_of(), (5, 6, 8)))
     assert "the output has another grid (5 x 6 x 8)" in other.verdict
     assert "⚠" in geometry_section(other)
+
+
+def test_two_label_maps_that_are_compared_tell_where_they_lie(tmp_path: Path) -> None:
+    one = write_volume(tmp_path / "a.nii.gz", (5, 6, 7))
+    two = write_volume(tmp_path / "b.nii.gz", (5, 6, 7), axes="LPS")
+    for path in (one, two):
+        image = nib.load(path)
+        nib.Nifti1Image(np.ones(image.shape, np.uint8), image.affine).to_filename(path)
+    found = evaluate(str(one), str(two)).geometry
+    assert found is not None
+    assert [item.role for item in found.files] == ["output", "reference"]
+    assert found.verdict == (
+        "Reference lies on the output's voxels exactly. The reference is stored LPS, the output RAS."
+    )
+    assert "From the output" in geometry_section(found)
 
 
 def test_a_qform_that_disagrees_with_the_sform_is_told_in_mm(tmp_path: Path) -> None:
