@@ -134,6 +134,8 @@ def _read(recipe: Recipe, scenes: Sequence[NamedScene], model: Model) -> Iterato
     yield from model.files
     if recipe.inputs.aoi is not None:
         yield recipe.resolve(recipe.inputs.aoi)
+    if recipe.report.regions is not None:
+        yield recipe.resolve(recipe.report.regions)
     for item in scenes:
         yield from _files_of(recipe, item)
         if recipe.references is None:
