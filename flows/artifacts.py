@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,11 +23,13 @@ from prefect.events import emit_event
 
 from flows.night import Night
 from pipelines.events import ChunkDone, Event, Listener, SceneEnded, SceneStarted
+from segflow.errors import first_line
 from segflow.recipe import Recipe, open_text
 
 if TYPE_CHECKING:
     from segflow.training.train import Trained
 
+_LOG = logging.getLogger(__name__)
 _EVERY_SECONDS = 10.0
 
 
@@ -63,6 +67,10 @@ class Progress(AbstractContextManager["Progress"]):
 
     def _tell(self, percent: float, event: Event | None) -> None:
         self._said = monotonic()
+        with _kept_from_harm("progress"):
+            self._put(percent, event)
+
+    def _put(self, percent: float, event: Event | None) -> None:
         text = f"{self._ended} of {self._scenes} scenes"
         text += f", at {event.scene}" if isinstance(event, SceneStarted | ChunkDone) else ""
         if self._artifact is None:
@@ -74,6 +82,20 @@ class Progress(AbstractContextManager["Progress"]):
 
 def tell(recipe: Recipe, night: Night) -> None:
     """Show what a run came to; a run that found nothing new leaves nothing but its state."""
+    with _kept_from_harm("results"):
+        _show(recipe, night)
+
+
+@contextmanager
+def _kept_from_harm(what: str) -> Iterator[None]:
+    """Let no server that is away cost a run: what is shown is a copy of what reports and ledger hold."""
+    try:
+        yield
+    except Exception as error:
+        _LOG.warning("the server could not be told of %s: %s", what, first_line(error))
+
+
+def _show(recipe: Recipe, night: Night) -> None:
     if night.drift:
         resource = {"prefect.resource.id": f"segflow.recipe.{recipe.name}", "prefect.resource.name": recipe.name}
         emit_event("segflow.drift", resource=resource, payload={"drift": night.drift, "run": night.name})
@@ -89,6 +111,11 @@ def tell(recipe: Recipe, night: Night) -> None:
 
 def tell_trained(recipe: Recipe, trained: Trained) -> None:
     """Show what a training came to."""
+    with _kept_from_harm("models"):
+        _show_trained(recipe, trained)
+
+
+def _show_trained(recipe: Recipe, trained: Trained) -> None:
     rows = [{"model": model.card.name, "weights": str(model.weights)} for model in trained.models]
     create_table_artifact(rows, key=_key(recipe.name, "models"), description="Models that were trained")
 

@@ -134,6 +134,13 @@ def parser() -> argparse.ArgumentParser:
         "--trust", action="store_true", help="let the model's file run its code, if it cannot be read else"
     )
 
+    _operation(commands)
+    _command(commands, "schema", "schema", "print the JSON Schema of recipes")
+    return top
+
+
+def _operation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands of a recipe that runs every night."""
     status = _command(commands, "status", "status", "show what is new, running, failed or in quarantine")
     _recipe(status)
     status.add_argument("--log", metavar="SCENE", help="show the error and log of a scene that failed, and no more")
@@ -161,9 +168,6 @@ def parser() -> argparse.ArgumentParser:
     prefect.add_argument("action", choices=("setup",))
     prefect.add_argument("--gpus", type=int, metavar="N", help="GPUs that runs share; this machine's if not given")
     prefect.add_argument("--pool", metavar="NAME", default="segflow", help="process work pool that is made: segflow")
-
-    _command(commands, "schema", "schema", "print the JSON Schema of recipes")
-    return top
 
 
 class _Version(argparse.Action):

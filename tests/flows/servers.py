@@ -20,14 +20,20 @@ from tests.flows.ledgers import free_port
 @contextmanager
 def server(home: Path, **settings: str) -> Iterator[str]:
     """Start a server on a free port with a database in a folder; give the API's URL."""
-    port = free_port()
+    with running(home, free_port(), **settings) as (url, _):
+        yield url
+
+
+@contextmanager
+def running(home: Path, port: int, **settings: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Start a server with a database in a folder; give the API's URL and the process."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     quiet = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     start = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     with process([sys.executable, "-m", *start], home / "server.log", kept | quiet | settings) as started:
         url = f"http://127.0.0.1:{port}/api"
         _wait_for_health(url, started, home / "server.log")
-        yield url
+        yield url, started
 
 
 @contextmanager
@@ -38,12 +44,19 @@ def process(command: list[str], log: Path, env: dict[str, str]) -> Iterator[subp
         try:
             yield started
         finally:
-            started.send_signal(signal.SIGTERM)
+            if started.poll() is None:
+                started.send_signal(signal.SIGTERM)
             try:
                 started.wait(30)
             except subprocess.TimeoutExpired:
                 os.killpg(started.pid, signal.SIGKILL)
                 started.wait()
+
+
+def kill_group(started: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it started in its group."""
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
 
 
 def _wait_for_health(url: str, started: subprocess.Popen[bytes], log: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from time import monotonic, sleep
@@ -17,7 +19,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.flows.servers import asked, process, server
+from tests.flows.ledgers import free_port, postgres
+from tests.flows.servers import asked, kill_group, process, running, server
 
 pytestmark = pytest.mark.slow
 EXECUTABLE = Path(sys.executable).with_name("segflow")
@@ -85,39 +88,112 @@ def test_a_served_schedule_fires_and_its_run_shows_what_it_did(place: Any, makin
     assert labels == ["s0_labels.tif", "s1_labels.tif"]
 
 
-def test_a_flow_that_is_killed_is_crashed_started_again_and_goes_on(place: Any, making: Any, spawn: Any) -> None:
-    api, env = place
+@dataclass
+class Long:
+    """A recipe with one scene that takes a while, given to the work pool, and what it comes to undisturbed."""
+
+    recipe: Path
+    whole: dict[str, str]
+
+
+@pytest.fixture
+def long(place: Any, making: Any, spawn: Any, request: pytest.FixtureRequest) -> Long:
+    _, env = place
     making.model(width=16)
-    making.raster("in/long.tif", shape=(1600, 320))
+    making.raster("in/long.tif", shape=(2400, 320))
     making.raster("in/after.tif", shape=(90, 80), seed=1)
+    name = f"killed-{request.function.__name__.split('_')[2]}"
     service = {"settle_seconds": 0.2, "limit": "segflow-gpu"}
-    recipe = making.recipe(name="killed", inputs="in", tiling={"overlap": 0.5}, service=service)
-    whole = f"outputs.folder={making.folder / 'whole'}"
-    assert spawn("run", recipe, "--set", whole).code == 0
-    start = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "night"]
-    with process(start, making.folder / "worker.log", env):
-        deploy = [EXECUTABLE, "deploy", recipe, "--pool", "night"]
-        subprocess.run(deploy, env=env, check=True, cwd=making.folder, stdout=subprocess.DEVNULL)
-        run = [sys.executable, "-m", "prefect", "deployment", "run", "segflow-new/killed"]
-        subprocess.run(run, env=env, check=True, cwd=making.folder, stdout=subprocess.DEVNULL)
-        wait(lambda: making.stored("long") >= 2, "two chunks")
-        limit = httpx.get(f"{api}/v2/concurrency_limits/segflow-gpu", timeout=30).json()
-        assert limit["active_slots"] == 1
-        stored, killed = making.stored("long"), kill_flow(making.folder / "out" / ".segflow" / "lock")
-        wait(lambda: any(run["state_type"] == "COMPLETED" for run in runs(api, "killed")), "the run after")
-    states = [(run["state_type"], run["state"]["message"]) for run in runs(api, "killed")]
-    assert [state for state, _ in states] == ["CRASHED", "COMPLETED"], states
-    assert states[1][1] in ("2 new, 0 known before", "1 new, 1 known before")
-    assert making.digests("out") == making.digests("whole")
-    assert killed
+    recipe = making.recipe(name=name, inputs="in", tiling={"overlap": 0.5}, service=service)
+    assert spawn("run", recipe, "--set", f"outputs.folder={making.folder / 'whole'}").code == 0
+    segflow(env, making.folder, "deploy", str(recipe), "--pool", "night")
+    run = [sys.executable, "-m", "prefect", "deployment", "run", f"segflow-new/{name}"]
+    subprocess.run(run, env=env, check=True, cwd=making.folder, stdout=subprocess.DEVNULL)
+    return Long(recipe, making.digests("whole"))
+
+
+WORKER = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "night"]
+
+
+def require_whole(api: str, making: Any, long: Long, name: str, states: list[str]) -> None:
+    """The run after the one that was killed did the rest, and nothing twice."""
+    wait(lambda: any(run["state_type"] == "COMPLETED" for run in runs(api, name)), "the run after", 500)
+    found = [(run["state_type"], run["state"]["message"]) for run in runs(api, name)]
+    assert [state for state, _ in found] == states, found
+    assert making.digests("out") == long.whole
     forwards = next(item["report"]["run"] for item in making.report()["scenes"] if item["scene"] == "long")
     assert forwards["forwards"] < forwards["forwards_minimum"] + 10 * 20
-    assert stored >= 2
-    wait(
-        lambda: httpx.get(f"{api}/v2/concurrency_limits/segflow-gpu", timeout=30).json()["active_slots"] == 0,
-        "the slot of the run that was killed",
-        180,
-    )
+
+
+def free_slots(api: str) -> bool:
+    found = httpx.get(f"{api}/v2/concurrency_limits/segflow-gpu", timeout=30).json()
+    return bool(found["active_slots"] == 0)
+
+
+def test_a_flow_that_is_killed_is_crashed_started_again_and_goes_on(place: Any, making: Any, long: Long) -> None:
+    api, env = place
+    with process(WORKER, making.folder / "worker.log", env):
+        wait(lambda: making.stored("long") >= 2, "two chunks")
+        assert not free_slots(api)
+        kill_flow(making.folder / "out" / ".segflow" / "lock")
+        require_whole(api, making, long, "killed-flow", ["CRASHED", "COMPLETED"])
+    wait(lambda: free_slots(api), "the slot of the run that was killed", 180)
+
+
+def test_a_worker_that_is_killed_with_its_flow_is_noticed_by_silence(place: Any, making: Any, long: Long) -> None:
+    api, env = place
+    with process(WORKER, making.folder / "worker.log", env) as worker:
+        wait(lambda: making.stored("long") >= 2, "two chunks")
+        kill_group(worker)
+        kill_flow(making.folder / "out" / ".segflow" / "lock")
+    with process(WORKER, making.folder / "worker.log", env):
+        require_whole(api, making, long, "killed-worker", ["CRASHED", "COMPLETED"])
+    wait(lambda: free_slots(api), "the slot of the run that was killed", 180)
+
+
+def test_a_server_that_is_killed_in_mid_run_and_comes_back_costs_no_scene(making: Any, spawn: Any) -> None:
+    making.model(width=16)
+    making.raster("in/long.tif", shape=(2400, 320))
+    making.raster("in/after.tif", shape=(90, 80), seed=1)
+    recipe = making.recipe(name="lost", inputs="in", tiling={"overlap": 0.5}, service={"settle_seconds": 0.2})
+    assert spawn("run", recipe, "--set", f"outputs.folder={making.folder / 'whole'}").code == 0
+    home, port = making.folder / "server", free_port()
+    home.mkdir()
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    log = making.folder / "run.log"
+    with running(home, port) as (api, first):
+        env = {**kept, "PREFECT_API_URL": api, "PREFECT_HOME": str(making.folder / "home"), "DO_NOT_TRACK": "1"}
+        with process([str(EXECUTABLE), "run", str(recipe), "--new"], log, env) as run:
+            wait(lambda: making.stored("long") >= 2, "two chunks")
+            kill_group(first)
+            sleep(2)
+            with running(home, port):
+                run.wait(240)
+                again = subprocess.run([EXECUTABLE, "run", recipe, "--new"], env=env, capture_output=True, text=True)
+    assert again.returncode == 0, log.read_text() + again.stderr
+    assert making.digests("out") == making.digests("whole")
+    forwards = next(item["report"]["run"] for item in reports(making) if item["scene"] == "long")
+    assert forwards["forwards"] < forwards["forwards_minimum"] + 10 * 20
+
+
+def reports(making: Any) -> list[dict[str, Any]]:
+    found = [json.loads(path.read_text()) for path in (making.folder / "out").glob("*_report.json")]
+    return [{"scene": report["scene"], "report": report} for report in found]
+
+
+@pytest.mark.system
+def test_server_and_ledger_in_postgresql_do_the_same(making: Any, spawn: Any, tmp_path: Path) -> None:
+    making.model()
+    making.raster("in/s0.tif")
+    (tmp_path / "server").mkdir()
+    with postgres() as url:
+        database = url.replace("postgresql://", "postgresql+asyncpg://")
+        service = {"settle_seconds": 0.2, "ledger": url}
+        recipe = making.recipe(name="both", inputs="in", service=service)
+        with server(tmp_path / "server", PREFECT_API_DATABASE_CONNECTION_URL=database) as api:
+            for message in ("1 new, 0 known before", "nothing new, 1 known before"):
+                assert spawn("run", recipe, "--new", PREFECT_API_URL=api).code == 0
+                assert message in [run["state"]["message"] for run in runs(api, "both")]
 
 
 def kill_flow(lock: Path) -> bool:
