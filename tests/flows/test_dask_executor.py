@@ -44,13 +44,12 @@ def test_two_workers_give_the_bytes_and_scores_of_one_for_rasters(making: Any, s
     for number in range(2):
         making.raster(f"in/s{number}.tif", (200, 170), seed=number)
     making.labels(shape=(200, 170))
-    path = making.recipe(
-        inputs="in", references="truth.tif", outputs={"folder": "one", "confidence": True}, tiling={"block": 80}
-    )
+    outputs = {"folder": "one", "confidence": True, "probabilities": True}
+    path = making.recipe(inputs="in", references="truth.tif", outputs=outputs, tiling={"block": 80})
     assert segflow("run", path).code == 0
     result = spawn("run", path, "--set", "compute.workers=2", "--set", f"outputs.folder={making.folder / 'two'}")
     assert result.code == 0, result.err
-    assert len(making.digests("one")) == 4
+    assert len(making.digests("one")) == 6
     assert making.digests("two") == making.digests("one")
     assert scores(making.report("two")) == scores(making.report("one"))
     fingerprints = [
