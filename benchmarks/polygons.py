@@ -2,7 +2,7 @@
 
     python -m benchmarks.polygons --side 30000
 
-The map has one background with a hole for almost each of about 11 polygons in 10,000 cells, the hardest case: a polygon
+The map has one background with a hole for nearly each of the million polygons, the hardest case: one feature
 that spans the scene. It is made of one seamless tile, so that it can be made and counted anywhere.
 """
 

@@ -23,6 +23,7 @@ class Polygons(Part):
     """Polygons of the label map, not cut anywhere: one for each region of one class."""
 
     to: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        repr=False,
         min_length=1,
         description="Where they go: gpkg, parquet (GeoParquet), fgb (FlatGeobuf), geojson (in WGS 84), or a table of "
         "PostGIS, postgresql://user@host/database#schema.table.",

@@ -109,7 +109,8 @@ def test_no_password_is_told(
     name = "gis" if password != QUOTED else "no_such_database"
     with caplog.at_level(logging.DEBUG), pytest.raises(OutputError, match="cannot be written") as refused:
         write(publish(tmp_path, labels()), f"{database.url(password, name)}#t")
-    told = str(refused.value) + caplog.text + repr(Polygons((f"{database.url(password, name)}#t",)).settings)
+    exporter = Polygons((f"{database.url(password, name)}#t",))
+    told = str(refused.value) + caplog.text + repr(exporter) + repr(exporter.databases) + repr(exporter.settings)
     for secret in (PASSWORD, QUOTED, "wr0ng"):
         assert secret not in told
     assert "127.0.0.1" in told

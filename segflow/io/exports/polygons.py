@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Polygons:
         simplify: tolerance in metres.
     """
 
-    to: tuple[str, ...]
+    to: tuple[str, ...] = field(repr=False)  # may hold a password
     connectivity: int = 4
     classes: tuple[int | str, ...] | None = None
     sieve: int | None = None

@@ -122,10 +122,7 @@ def corners(
         kept: (rows - 1, columns - 1) by point, whether it stays a corner; then points where three or four regions meet
             are corners of all of them, and so are those where borders cross the first line. None: all corners.
     """
-    upright, level = values[:, 1:] != values[:, :-1], values[1:] != values[:-1]
-    code = upright[:-1].view(np.uint8) | level[:, 1:].view(np.uint8) << 1
-    code |= upright[1:].view(np.uint8) << 2
-    code |= level[:, :-1].view(np.uint8) << 3
+    upright, code = _edges(values)
     told = _TURNS[code]
     if kept is not None:
         told[0] |= code[0] == _PASSES_NORTH_SOUTH
@@ -156,6 +153,15 @@ def corners(
     stays = np.ones(visits, bool) if kept is None else kept.ravel()[at[place]]
     region = np.concatenate(passes.region).astype(np.int64)
     return Corners(points, stays, meets, region, _linked(passes, column), top, bottom)
+
+
+def _edges(values: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
+    """Return which cells differ from the one on their right, and by point the set of edges: a bit each, north first."""
+    upright, level = values[:, 1:] != values[:, :-1], values[1:] != values[:-1]
+    code = upright[:-1].view(np.uint8) | level[:, 1:].view(np.uint8) << 1
+    code |= upright[1:].view(np.uint8) << 2
+    code |= level[:, :-1].view(np.uint8) << 3
+    return upright, code
 
 
 def _ports(passes: _Passes, row: NDArray[Any], x: Ints, places: Ints, wanted: NDArray[np.bool_], top: bool) -> Ports:

@@ -107,10 +107,10 @@ def _parquet(path: Path, spool: Spool, layer: Layer) -> int:
 
     written = schema().with_metadata({"geo": json.dumps(_geo(spool, layer)), **layer.metadata})
     plain = [name for name in schema().names if name not in (GEOMETRY, BOX)]
-    with (
-        spool.batches(box=True) as batches,
-        pq.ParquetWriter(path, written, compression="zstd", use_dictionary=["class_name"]) as file,
-    ):
+    # Of geometries, statistics are no use and take copies.
+    sides = [f"{BOX}.{side.name}" for side in schema().field(BOX).type]
+    settings = {"compression": "zstd", "use_dictionary": ["class_name"], "write_statistics": [*plain, *sides]}
+    with spool.batches(box=True) as batches, pq.ParquetWriter(path, written, **settings) as file:
         for batch in batches:
             file.write_batch(batch.cast(written))
     found = pq.ParquetFile(path)

@@ -117,6 +117,13 @@ def test_geoparquet_says_where_it_lies_and_readers_skip_row_groups_by_it(tmp_pat
     assert CRS.from_json_dict(column["crs"]) == CRS.from_epsg(32633)
     assert column["bbox"] == pytest.approx(frame.total_bounds)
     assert file.num_row_groups > 2
+    told = {
+        column["path_in_schema"]
+        for column in file.metadata.row_group(0).to_dict()["columns"]
+        if column["statistics"] is not None
+    }
+    assert {"bbox.xmin", "bbox.ymax", "class_id"} <= told
+    assert "geometry" not in told
     x, y = frame.total_bounds[0], frame.total_bounds[3]
     some = geopandas.read_parquet(path, bbox=(x, y - 10, x + 20, y))
     box = shapely.box(x, y - 10, x + 20, y)
