@@ -14,15 +14,16 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from segflow.report.page import POLICY
-
 HOST = "127.0.0.1"
 _CHUNK = 1 << 18
 _PAGE = "_report.html"
 _COG = "/~/cog.js"
-_POLICY = (
-    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; connect-src 'self' data:; "
-    "script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'; worker-src blob:"
+_MORE = (
+    (
+        "default-src 'none'; img-src data:",
+        "default-src 'none'; connect-src 'self' data:; worker-src blob:; img-src data:",
+    ),
+    ("script-src 'unsafe-inline'", "script-src 'self' 'unsafe-inline' 'wasm-unsafe-eval'"),
 )
 """What a served page may do besides: fetch from here, and unpack what is packed with ZSTD."""
 
@@ -177,7 +178,9 @@ def _served(page: Path) -> str:
     if found is None or not page.name.endswith(_PAGE):
         return text
     told = escape(json.dumps({"labels": f"/{quote(found.name)}"}))
-    text = text.replace(POLICY, _POLICY, 1).replace('<html lang="en">', f'<html lang="en" data-served="{told}">', 1)
+    for before, after in _MORE:
+        text = text.replace(before, after, 1)
+    text = text.replace('<html lang="en">', f'<html lang="en" data-served="{told}">', 1)
     reader = f'<script src="{_COG}"></script>' if found.suffix == ".tif" else ""
     return text.replace("</header>", f"</header>{reader}", 1)
 

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from pipelines.preview import pictures
 from pipelines.seen import from_facts
-from segflow.errors import InputError, SegflowError
+from segflow.errors import InputError, RecipeError, SegflowError
+from segflow.grid import Grid
 from segflow.io.atomic import write_text
-from segflow.report import Pictures, RunReport, SceneReport, from_json, run_from_json, run_page, scene_page
+from segflow.io.place import mercator_of
+from segflow.report import BaseMap, Pictures, RunReport, SceneReport, from_json, run_from_json, run_page, scene_page
 
 _LOG = logging.getLogger(__name__)
 _END = "_report.json"
 
 
-def rebuild(folder: Path) -> list[Path]:
+def rebuild(folder: Path, basemap: str | None = None) -> list[Path]:
     """Write all pages of an output folder again and return them; reports and label maps stay as they are.
 
     Where an input or a reference is gone, the page is made without it.
 
+    Args:
+        folder: of a run.
+        basemap: address of map tiles, with {z}, {x} and {y}, that readers may switch on below a raster's map.
+
     Raises:
+        RecipeError: the base map is no such address.
         InputError: the folder holds no report.
         OutputError: a page cannot be written.
     """
     written = []
     for name, report in scenes_in(folder):
         page = folder / f"{name}_report.html"
-        write_text(page, scene_page(report, _pictures(folder, report)))
+        shown = _pictures(folder, report)
+        if basemap is not None:
+            shown = replace(shown, basemap=_based(report, basemap))
+        write_text(page, scene_page(report, shown))
         written.append(page)
     run = run_in(folder)
     if run is not None:
@@ -74,6 +85,21 @@ def published_files(folder: Path, report: SceneReport) -> tuple[Path | None, Pat
         return next((folder / name for name in names if (folder / name).is_file()), None)
 
     return found("_labels.tif", "_dseg.nii.gz"), found("_confidence.tif", "_confidence.nii.gz")
+
+
+def _based(report: SceneReport, url: str) -> BaseMap | None:
+    place = report.grid
+    grid = Grid(place.kind, place.shape, place.affine, place.crs, place.spacing)
+    found = mercator_of(grid) if grid.kind == "raster" else None
+    if found is None:
+        _LOG.warning("%s: no base map: nothing says where the scene lies on the earth", report.scene)
+        return None
+    try:
+        return BaseMap(url, found)
+    except ValueError as error:
+        raise RecipeError(
+            str(error), "such as https://tile.openstreetmap.org/{z}/{x}/{y}.png", "correct --basemap"
+        ) from error
 
 
 def _pictures(folder: Path, report: SceneReport) -> Pictures:

@@ -98,6 +98,13 @@ def parser() -> argparse.ArgumentParser:
     report = _command(commands, "report", "report", "make the pages of an output folder anew")
     report.add_argument("folder", metavar="FOLDER", help="output folder of a run")
 
+    report.add_argument(
+        "--basemap",
+        metavar="URL",
+        help="map tiles that a reader may switch on, such as https://tile.openstreetmap.org/{z}/{x}/{y}.png; "
+        "without it a page asks nobody for anything",
+    )
+
     view = _command(commands, "view", "view", "show an output folder in the browser, label maps at full resolution")
     view.add_argument("folder", metavar="FOLDER", help="output folder of a run; served on 127.0.0.1 until Ctrl-C")
     view.add_argument("--port", type=int, default=0, metavar="N", help="port; any that is free if not given")

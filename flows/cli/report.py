@@ -13,7 +13,7 @@ from pipelines.rebuild import rebuild
 
 def main(options: argparse.Namespace) -> int:
     """Make the pages of an output folder anew."""
-    pages = rebuild(Path(options.folder))
+    pages = rebuild(Path(options.folder), options.basemap)
     if options.json:
         sys.stdout.write(json.dumps({"pages": [str(page) for page in pages]}, indent=1) + "\n")
     else:

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, RasterioError
@@ -34,6 +35,30 @@ def grid_of(dataset: Any) -> Grid:
         crs=crs.to_wkt() if crs is not None else None,
         spacing=cell_metres(affine, shape, crs) if crs is not None else None,
     )
+
+
+def mercator_of(grid: Grid) -> tuple[float, ...] | None:
+    """Return the six numbers (a, b, c, d, e, f) that take a cell's corner (column, row) to Web Mercator (EPSG:3857).
+
+    Fitted by least squares to 25 points of the raster; for a picture, not for measuring. None where the raster has no
+    CRS, or the fit is off by more than a hundredth of its longer side.
+    """
+    if grid.crs is None or grid.affine is None:
+        return None
+    rows, columns = grid.shape
+    cells = np.array([(columns * i / 4, rows * j / 4) for i in range(5) for j in range(5)])
+    a, b, c, d, e, f = grid.affine
+    xs, ys = a * cells[:, 0] + b * cells[:, 1] + c, d * cells[:, 0] + e * cells[:, 1] + f
+    try:
+        found = np.array(transform(CRS.from_wkt(grid.crs), CRS.from_epsg(3857), xs.tolist(), ys.tolist()))
+    except (CRSError, RasterioError):
+        return None
+    if not np.isfinite(found).all():
+        return None
+    known = np.column_stack([cells, np.ones(len(cells))])
+    fit = np.linalg.lstsq(known, found.T, rcond=None)[0]
+    off = np.abs(known @ fit - found.T).max() / np.hypot(*fit[0])
+    return tuple(float(value) for value in fit.T.reshape(-1)) if off <= max(rows, columns) / 100 else None
 
 
 def cell_metres(affine: Affine, shape: tuple[int, int], crs: CRS) -> tuple[float, float] | None:

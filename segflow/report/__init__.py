@@ -2,7 +2,7 @@
 
 from segflow.report.geometry import FileGeometry, GeometryReport
 from segflow.report.page import run_page, scene_page
-from segflow.report.pictures import Pictures, Place
+from segflow.report.pictures import BaseMap, Pictures, Place
 from segflow.report.pooling import run_report
 from segflow.report.preview import LONGEST_PX, Bounds, Preview, bounds_of, stretch, thinning
 from segflow.report.schema import (
@@ -29,6 +29,7 @@ from segflow.report.write import write_run_report, write_scene_report
 __all__ = [
     "LONGEST_PX",
     "AutoFacts",
+    "BaseMap",
     "Bounds",
     "ClassReport",
     "ExportFacts",

@@ -53,7 +53,10 @@ def scene_page(report: SceneReport, pictures: Pictures = Pictures()) -> str:  # 
     ]
     kicker = "Segmentation report" if report.run is not None or not scored else "Evaluation report"
     more = ("viewer.css", *(f"{name}.js" for name in scripts(pictures)))
-    return document(f"{report.scene} · segflow", kicker, report.scene, facts.lead(report), body, report.overall, more)
+    origin = "" if pictures.basemap is None else pictures.basemap.origin
+    return document(
+        f"{report.scene} · segflow", kicker, report.scene, facts.lead(report), body, report.overall, more, origin
+    )
 
 
 def _what_counts(scored: bool, name: str) -> str:
@@ -124,6 +127,7 @@ def document(
     body: Sequence[str],
     overall: OverallReport | None,
     more: Sequence[str] = (),
+    pictures_from: str = "",
 ) -> str:
     """Return a whole page.
 
@@ -135,17 +139,19 @@ def document(
         body: HTML of the sections.
         overall: scores whose definitions the page ends with.
         more: names of further style sheets and scripts of this package.
+        pictures_from: whom else than itself the page may ask for pictures, such as https://tile.example.
     """
     names = ("page.css", "page.js", *more)
     css = "".join(_asset(name) for name in names if name.endswith(".css"))
     js = "".join(_asset(name) for name in names if name.endswith(".js"))
+    policy = POLICY.replace("img-src data:", f"img-src data: {escape(pictures_from)}") if pictures_from else POLICY
     said = ""
     if overall is not None:
         said = f"<p>{escape(_SCORES)}</p><p>Denominators: {escape(overall.denominators)}.</p>"
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f"<title>{escape(title)}</title><style>{css}</style></head><body>"
         f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(heading)}</h1>{lead}</header>'
         f"<main>{''.join(body)}</main><footer>{said}<p>Made by segflow.</p></footer>"

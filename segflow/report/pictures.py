@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,30 @@ class Confidence:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseMap:
+    """Map tiles of somebody else's that a reader may switch on.
+
+    Attributes:
+        url: with {z}, {x} and {y}, in Web Mercator.
+        to_mercator: six numbers that take a cell's corner (column, row) there.
+    """
+
+    url: str
+    to_mercator: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"https?://[\w.:-]+/[^\s\"'<>;,]*", self.url) or not all(
+            part in self.url for part in ("{z}", "{x}", "{y}")
+        ):
+            raise ValueError(f"{self.url!r} is no address of map tiles")
+
+    @property
+    def origin(self) -> str:
+        """Whom the page may ask for pictures."""
+        return "/".join(self.url.split("/")[:3])
+
+
+@dataclass(frozen=True, slots=True)
 class Pictures:
     """What a page shows besides numbers.
 
@@ -61,6 +86,7 @@ class Pictures:
         worst: where it is at its worst, the worst first.
         by_confidence: whether `worst` goes by confidence, since there is no reference.
         confidence: where it was written.
+        basemap: what a raster's map may show below; None: the page asks nobody for anything.
     """
 
     previews: Sequence[Preview] = ()
@@ -69,6 +95,7 @@ class Pictures:
     worst: Sequence[Place] = ()
     by_confidence: bool = False
     confidence: Confidence | None = None
+    basemap: BaseMap | None = None
 
 
 def confidence_of(values: NDArray[np.uint8], labels: NDArray[np.uint8], classes: int, step: int) -> Confidence:

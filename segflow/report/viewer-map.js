@@ -13,7 +13,10 @@
   viewer.ready();
   const [height, width] = data.shape;
   const extent = [0, -height, width, 0];
-  const projection = new ol.Projection({ code: "cells", units: "pixels", extent, metersPerUnit: data.metres || undefined });
+  const around = [-width * 0.5, -height * 1.5, width * 1.5, height * 0.5];
+  const projection = new ol.Projection({
+    code: "cells", units: "pixels", extent: around, metersPerUnit: data.metres || undefined,
+  });
   const resolutions = (levels, finest) => Array.from({ length: levels }, (_, z) => finest * 2 ** (levels - 1 - z));
   const grid = (levels, finest) =>
     new ol.TileGrid({ origin: [0, 0], extent, resolutions: resolutions(levels, finest), tileSize: size });
@@ -79,10 +82,27 @@
   };
   const sides = { left: overlay("left"), right: overlay("right") };
   const layers = [new ol.TileLayer({ source: source(embedded, photograph) }), sides.left, sides.right];
+  if (data.basemap) {
+    // A page may ask others for pictures only by option, and then only when its reader wants it.
+    const [a, b, c, d, e, f] = data.basemap.to, det = a * e - b * d;
+    ol.addProjection(projection);
+    ol.addCoordinateTransforms(
+      projection,
+      "EPSG:3857",
+      ([x, y]) => [a * x - b * y + c, d * x - e * y + f],
+      ([u, v]) => [(e * (u - c) - b * (v - f)) / det, -(a * (v - f) - d * (u - c)) / det]
+    );
+    const below = new ol.TileLayer({ visible: false });
+    layers.unshift(below);
+    find("basemap").addEventListener("change", (event) => {
+      if (!below.getSource()) below.setSource(new ol.XYZ({ url: data.basemap.url, crossOrigin: "anonymous" }));
+      below.setVisible(event.target.checked);
+    });
+  }
   const pane = find("map");
   const view = new ol.View({
     projection,
-    extent: [-width * 0.5, -height * 1.5, width * 1.5, height * 0.5],
+    extent: around,
     center: [width / 2, -height / 2],
     minResolution: (viewer.served ? 1 : map.step) / 12,
     showFullExtent: true,

@@ -11,7 +11,7 @@ from typing import Any
 
 from segflow.report.codec import text_of
 from segflow.report.images import NAMES
-from segflow.report.pictures import Pictures
+from segflow.report.pictures import BaseMap, Pictures
 from segflow.report.schema import ClassReport, GridReport
 from segflow.report.sections import legend_facts, swatch
 
@@ -32,6 +32,8 @@ def viewer(pictures: Pictures, classes: Sequence[ClassReport], grid: GridReport,
     stage = _map() if raster else _planes()
     background = None if raster or classes[0].id != 0 else 0
     controls = _controls(_modes(pictures, names), classes, raster, background)
+    if pictures.basemap is not None:
+        controls = controls.replace("<fieldset>", f"{_base(pictures.basemap)}<fieldset>", 1)
     library = "map" if raster else "volume"
     return (
         f'<section class="viewer" id="viewer" aria-label="Picture" data-kind="{grid.kind}" hidden>'
@@ -127,6 +129,14 @@ def _controls(modes: Mapping[str, str], classes: Sequence[ClassReport], raster: 
     )
 
 
+def _base(basemap: BaseMap) -> str:
+    host = escape(basemap.origin.split("//")[1])
+    return (
+        '<label class="class"><input type="checkbox" data-part="basemap"><span></span><span>Base map</span>'
+        f"<small>asks {host} for pictures</small></label>"
+    )
+
+
 def _data(pictures: Pictures, classes: Sequence[ClassReport], grid: GridReport, names: tuple[str, str]) -> str:
     """Return the viewer's data as JSON that cannot end its element."""
     plain: dict[str, Any] = {
@@ -136,6 +146,8 @@ def _data(pictures: Pictures, classes: Sequence[ClassReport], grid: GridReport, 
         "names": list(names),
         "classes": [{"id": item.id, "name": item.name, "colour": item.colour} for item in classes],
     }
+    if pictures.basemap is not None:
+        plain["basemap"] = {"url": pictures.basemap.url, "to": pictures.basemap.to_mercator}
     if pictures.pyramid is not None:
         plain["map"] = pictures.pyramid.data()
     elif pictures.voxels is not None:

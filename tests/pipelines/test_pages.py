@@ -197,3 +197,31 @@ def test_a_recipe_in_a_report_holds_no_password(word):
     assert secret not in text
     assert "***" in text
     assert "user" in text
+
+
+def test_a_base_map_lies_where_pyproj_says_and_is_allowed_by_name(runs, tmp_path, caplog):
+    from pyproj import Transformer
+
+    from segflow.io.place import mercator_of
+    from segflow.io.raster import RasterSpec, open_raster
+
+    with open_raster(RasterSpec(str(runs[0] / "scene_labels.tif"))) as source:
+        grid = source.grid
+    a, b, c, d, e, f = mercator_of(grid)
+    to = Transformer.from_crs(grid.crs, 3857, always_xy=True)
+    for column, row in ((0, 0), (300, 0), (150, 130), (300, 260)):
+        x, y = 500000 + 0.5 * column, 5400000 - 0.5 * row
+        assert (a * column + b * row + c, d * column + e * row + f) == pytest.approx(to.transform(x, y), abs=0.05)
+
+    folder = tmp_path / "copy"
+    shutil.copytree(runs[0], folder)
+    assert main(["report", str(folder), "--basemap", "https://tile.example/{z}/{x}/{y}.png"]) == 0
+    page = (folder / "scene_report.html").read_text()
+    assert "img-src data: https://tile.example;" in page
+    for wrong in (
+        "https://tile.example/{z}/{x}.png",
+        "javascript:alert(1)/{z}/{x}/{y}",
+        'https://a/{z}/{x}/{y}" onload=',
+    ):
+        assert main(["report", str(folder), "--basemap", wrong]) == 2
+    assert mercator_of(type(grid)("raster", (10, 10))) is None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
 from pipelines import run
+from pipelines.rebuild import rebuild
 from segflow.recipe import parse_recipe
 from tests.making import make_model, write_labels, write_raster, write_volume
 from tests.system.browser import Browser, chromium
@@ -398,3 +402,47 @@ def test_pictures_of_a_hippocampus(browser: Browser, shared_data: Path, tmp_path
     browser.open((tmp_path / "out" / "report.html").as_uri())
     browser.all("#index thead button")[3].click()
     browser.screenshot(images / "report-index.png", height=560)
+
+
+def test_a_base_map_is_asked_for_only_when_its_reader_wants_it(browser: Browser, runs: Runs, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    shutil.copytree(runs.raster, folder)
+    with tiles() as (url, asked):
+        rebuild(folder, f"{url}/{{z}}/{{x}}/{{y}}.png")
+        page = folder / "scene_report.html"
+        browser.open(page.as_uri())
+        before = picture(browser, '[data-part="map"]')
+        assert browser.requests() <= {page.as_uri()}
+        assert asked == []
+        browser.find('[data-part="basemap"]').click()
+        browser.wait(lambda: (picture(browser, '[data-part="map"]') == [200, 30, 200]).all(axis=2).mean() > 0.02)
+        assert asked
+        assert all(each.startswith(url) for each in browser.requests())
+        browser.find('[data-part="basemap"]').click()
+        browser.wait(lambda: (picture(browser, '[data-part="map"]') == before).mean() > 0.98)
+
+
+@contextmanager
+def tiles() -> Iterator[tuple[str, list[str]]]:
+    """Serve one picture under every address; give the server's own address, and the list of what it is asked for."""
+    asked: list[str] = []
+    buffer = io.BytesIO()
+    Image.new("RGB", (256, 256), (200, 30, 200)).save(buffer, "PNG")
+
+    class Tiles(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            for name, value in (("Content-Type", "image/png"), ("Access-Control-Allow-Origin", "*")):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(buffer.getvalue())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Tiles) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
