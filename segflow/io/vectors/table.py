@@ -93,10 +93,11 @@ def _pieces(features: Features) -> Iterator[Features]:
     rings = features.parts.rings
     of_ring = features.feature[rings.owner]
     sizes = np.bincount(of_ring, rings.lengths, len(features))
-    if 16 * sizes.max() > LARGEST_BYTES:
+    largest = np.bincount(of_ring, 16 * rings.lengths + 20, len(features)).max()
+    if largest > LARGEST_BYTES:
         raise OutputError(
-            f"one polygon has {int(sizes.max()):,} corners, more than any format holds in one feature",
-            f"at most {LARGEST_BYTES // 16:,} corners in a polygon and its holes",
+            f"one polygon has {int(sizes.max()):,} corners and takes {int(largest):,} bytes in one feature",
+            f"at most {LARGEST_BYTES:,} bytes, which every format holds (16 a corner, 20 a ring)",
             "leave its class out (polygons.classes), or make it simpler (polygons.sieve, polygons.simplify)",
         )
     run = np.cumsum(sizes) // _BATCH_POINTS
