@@ -182,3 +182,31 @@ def test_every_control_of_the_viewer_has_a_name(report, pictures):
 
 def test_a_page_is_the_same_text_each_time(report, pictures):
     assert scene_page(report, pictures) == scene_page(report, pictures)
+
+
+def test_the_index_of_five_hundred_scenes_is_small(report):
+    from segflow.report import SceneState, run_report
+    from segflow.report.page import run_page
+
+    one = report.model_copy(update={"notices": ()})
+    page = run_page(run_report("r", [SceneState(scene=f"scene {i}", state="done", report=one) for i in range(500)]))
+    assert page.count("<tbody data-state") == 500
+    assert len(page.encode()) < 1_000_000
+
+
+def test_vendored_libraries_are_whole_small_and_have_their_licences():
+    from importlib.resources import files
+
+    folder = files("segflow.report").joinpath("vendor")
+    licences = folder.joinpath("LICENSES.txt").read_text(encoding="utf-8")
+    for name, made_of, holds in (
+        ("map", ("ol 10.11.0", "rbush"), b"segflowMap"),
+        ("cog", ("geotiff 3.0.5", "zstddec"), b"segflowCog"),
+        ("volume", ("@niivue/niivue 0.69.0", "nifti-reader-js"), b"segflowVolume"),
+    ):
+        data = folder.joinpath(f"{name}.js.gz").read_bytes()
+        assert len(data) < 1_000_000
+        code = gzip.decompress(data)
+        assert holds in code
+        assert b"</script" not in code
+        assert all(part in licences for part in made_of)
