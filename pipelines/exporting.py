@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from stat import S_ISREG
 
 from pipelines.outputs import file_facts, layer_files
 from pipelines.plan import ScenePlan
@@ -84,6 +85,7 @@ def published_of(plan: ScenePlan, folder: Path) -> Published:
         part=plan.region,
         scene_cells=plan.grid.shape,
         margin=margin_of(plan),
+        preview=plan.preview,
     )
 
 
@@ -151,17 +153,31 @@ def names_of(exports: Sequence[ExportFacts]) -> Iterator[str]:
 
 def _written(exporter: Exporter, published: Published) -> ExportFacts:
     facts = ExportFacts(name=exporter.name, settings=_settings(exporter, published))
+    paths = exporter.files(published.scene, published.folder)
+    before = [_stamp(path) for path in paths]
     try:
         exporter.require(published)
         exporter.write(published)
-        found = tuple(file_facts(path, published.folder) for path in exporter.files(published.scene, published.folder))
+        return facts.model_copy(update={"files": tuple(file_facts(path, published.folder) for path in paths)})
     except SegflowError as error:
         _LOG.error("%s: outputs.%s was not written: %s", published.scene, exporter.name, error)
-        return facts.model_copy(update={"error": str(error)})
+        failed = str(error)
     except Exception as error:  # the label map is published: whatever an exporter meets must not hide that
         _LOG.exception("%s: outputs.%s was not written", published.scene, exporter.name)
-        return facts.model_copy(update={"error": f"{type(error).__name__}: {error}"})
-    return facts.model_copy(update={"files": found})
+        failed = f"{type(error).__name__}: {error}"
+    # What it has written all the same is told, so that it is kept now, and goes when it is out of date.
+    written = [path for path, stamp in zip(paths, before, strict=True) if _stamp(path) not in (None, stamp)]
+    files = tuple(file_facts(path, published.folder) for path in written)
+    return facts.model_copy(update={"files": files, "error": failed})
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is replaced; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns) if S_ISREG(found.st_mode) else None
 
 
 def _kept(exporter: Exporter, published: Published, before: SceneReport) -> ExportFacts | None:

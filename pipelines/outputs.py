@@ -12,6 +12,7 @@ from segflow.errors import InputError, OutputError
 from segflow.grid import Kind
 from segflow.io.discover import mask_for, reference_for
 from segflow.io.exports import Exporter
+from segflow.io.exports.bids import SHARED
 from segflow.io.exports.stac import COLLECTION
 from segflow.io.rat import sidecar_of
 from segflow.io.volume_formats import files_of_volume
@@ -74,17 +75,39 @@ def file_facts(path: Path, folder: Path) -> FileFacts:
 def remove_outdated(before: SceneReport | None, names: Iterable[str], folder: Path) -> None:
     """Remove files that an earlier run of the scene published and this one does not: they tell of other labels.
 
-    Done before the new report is written: afterwards nothing would tell of them to a run that goes on.
+    Done before the new report is written: afterwards nothing would tell of them to a run that goes on. What other
+    scenes have in common with it stays; see `pipelines.together`.
+
+    Raises:
+        OutputError: one of them cannot be removed.
     """
     if before is None:
         return
-    kept, inside = set(names), folder.resolve()
+    kept, inside = {*names, *SHARED}, folder.resolve()
     for item in (*before.outputs, *(file for export in before.exports for file in export.files)):
-        if item.name not in kept and (folder / item.name).resolve().is_relative_to(inside):
-            (folder / item.name).unlink(missing_ok=True)
-            with suppress(OSError):  # a folder that holds something stays
-                for parent in Path(item.name).parents[:-1]:
-                    (folder / parent).rmdir()
+        path = folder / item.name
+        if item.name in kept or not path.resolve().is_relative_to(inside) or path.is_dir():
+            continue
+        remove_file(path)
+        with suppress(OSError):  # a folder that holds something stays
+            for parent in Path(item.name).parents[:-1]:
+                (folder / parent).rmdir()
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that is out of date, if it is there.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path} is of an earlier run and cannot be removed: {error.strerror or error}",
+            "a folder with the right to write",
+            "check the folder's permissions, or remove the file",
+        ) from error
 
 
 def require_nothing_overwritten(

@@ -1,4 +1,4 @@
-"""What is made of all scenes of a run: a VRT of their label maps, a STAC collection of their items."""
+"""What is of all scenes of a run: a VRT of label maps, a STAC collection of items, the head of a BIDS dataset."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pipelines.outputs import layer_files
+from pipelines.outputs import layer_files, remove_file
+from pipelines.rebuild import scenes_in
 from segflow.errors import SegflowError
 from segflow.io.atomic import write_text
+from segflow.io.exports.bids import DESCRIPTION, SHARED, is_ours
 from segflow.io.exports.qml import style
 from segflow.io.exports.stac import COLLECTION, write_collection
 from segflow.io.label_vrt import write_label_vrt
@@ -22,7 +24,17 @@ _LOG = logging.getLogger(__name__)
 def write_together(recipe: Recipe, folder: Path, states: Sequence[SceneState]) -> tuple[str, ...]:
     """Write what the recipe asks for of all scenes that have a label map; return what could not be, in words."""
     reports = [state.report for state in states if state.report is not None]
-    return tuple(_written(recipe, folder, reports)) if reports else ()
+    left = () if recipe.outputs.bids else _told(DESCRIPTION, lambda: _left(folder))
+    return (*left, *(_written(recipe, folder, reports) if reports else ()))
+
+
+def _left(folder: Path) -> None:
+    """Remove the head of a BIDS dataset of which no scene is left."""
+    if is_ours(folder / DESCRIPTION) and not any(
+        export.name == "bids" for _, report in scenes_in(folder) for export in report.exports
+    ):
+        for name in SHARED:
+            remove_file(folder / name)
 
 
 def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport]) -> Iterator[str]:
@@ -45,5 +57,5 @@ def _told(name: str, write: Callable[[], object]) -> Iterator[str]:
     try:
         write()
     except SegflowError as error:
-        _LOG.error("%s was not written: %s", name, error)
-        yield f"{name} was not written: {error}"
+        _LOG.error("%s is not up to date: %s", name, error)
+        yield f"{name} is not up to date: {error}"

@@ -10,9 +10,10 @@ import pytest
 
 from pipelines import run
 from pipelines.events import ChunkDone, Event
+from pipelines.prepare import Selection
 from segflow.errors import OutputError
 from segflow.recipe import Recipe, parse_recipe
-from tests.making import make_model, write_raster
+from tests.making import make_model, write_raster, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,53 @@ def test_an_export_that_fails_leaves_the_label_map_whole_and_is_made_by_the_next
     assert run(recipe, listener=events.append).exit_code == 0
     assert in_the_way.is_file()
     assert chunks(events) == 0
+
+
+def test_what_a_failing_export_has_written_is_of_the_new_labels_and_goes_with_them(
+    tmp_path: Path, raster: Path, model: Path
+) -> None:
+    run(recipe_of(tmp_path, raster, model, polygons=["fgb", "geojson"]))
+    out = tmp_path / "out"
+    (out / "scene.geojson").unlink()
+    (out / "scene.geojson" / "full").mkdir(parents=True)
+    before = (out / "scene.fgb").stat().st_mtime_ns
+    recipe = recipe_of(tmp_path, raster, make_model(tmp_path / "other", seed=5), polygons=["fgb", "geojson"])
+    assert run(recipe).exit_code == 1
+    assert (out / "scene.fgb").stat().st_mtime_ns > before
+    assert [item["name"] for item in report_of(tmp_path)["exports"][0]["files"]] == ["scene.fgb"]
+    run(recipe_of(tmp_path, raster, model))
+    assert not (out / "scene.fgb").exists()
+    assert report_of(tmp_path)["exports"] == []
+
+
+def test_a_scene_that_fails_takes_nothing_that_its_neighbours_tell_of(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        write_volume(tmp_path / f"{name}.nii.gz", (33, 34, 35), seed)
+    asked = {
+        "kind": "volume",
+        "inputs": str(tmp_path / "?.nii.gz"),
+        "model": {"weights": str(make_model(tmp_path / "model", "volume"))},
+        "outputs": {"folder": str(tmp_path / "out"), "bids": True},
+    }
+    out = tmp_path / "out"
+    assert run(parse_recipe(asked, tmp_path)).exit_code == 0
+    sidecar = next(out.rglob("sub-b*_dseg.json"))
+    sidecar.unlink()
+    (sidecar / "full").mkdir(parents=True)
+    first, second = run(parse_recipe(asked, tmp_path)).report.scenes
+    assert (first.state, second.state) == ("unchanged", "done")
+    assert second.error is not None
+    assert first.report is not None
+    assert all((out / item.name).is_file() for export in first.report.exports for item in export.files)
+    (sidecar / "full").rmdir()
+    sidecar.rmdir()
+    asked["outputs"] = {"folder": str(out)}
+    run(parse_recipe(asked, tmp_path), Selection(limit=1))
+    assert (out / "dataset_description.json").is_file()
+    run(parse_recipe(asked, tmp_path))
+    assert not [
+        path for name in ("dataset_description.json", "dseg.tsv", ".bidsignore", "sub-*") for path in out.glob(name)
+    ]
 
 
 def test_a_run_does_not_write_an_export_over_what_it_reads(tmp_path: Path, raster: Path, model: Path) -> None:

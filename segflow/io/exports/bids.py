@@ -21,6 +21,8 @@ from segflow.io.exports.protocol import Published
 
 BIDS_VERSION = "1.10.0"
 DESCRIPTION = "dataset_description.json"
+SHARED = (DESCRIPTION, "dseg.tsv", ".bidsignore")
+"""What all scenes of the dataset have in common: it stays when one of them goes."""
 _IGNORED = f"# all files beside the dataset's own\n/*.*\n!/{DESCRIPTION}\n!/dseg.tsv\n"
 
 
@@ -58,7 +60,7 @@ class Bids:
     def files(self, scene: str, folder: Path) -> tuple[Path, ...]:
         """Return the scene's files, and those that all scenes of the dataset share."""
         stem = tree_stem(scene, self._segmentation)
-        names = [DESCRIPTION, "dseg.tsv", ".bidsignore"]
+        names = [*SHARED]
         for suffix in ("dseg", *(["probseg"] if self._probabilities else [])):
             names += [f"{stem}_{suffix}.nii.gz", f"{stem}_{suffix}.json"]
         return tuple(folder / name for name in names)
@@ -70,7 +72,7 @@ class Bids:
             OutputError: its description would be written over.
         """
         path = published.folder / DESCRIPTION
-        if path.exists() and not _ours(path):
+        if path.exists() and not is_ours(path):
             raise OutputError(
                 f"{published.folder} is a BIDS dataset of its own: {DESCRIPTION} is not segflow's",
                 "a folder for the derivatives alone",
@@ -144,7 +146,8 @@ def datasets_of(paths: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def _ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
+    """Tell whether a dataset's description is one that segflow has written."""
     try:
         return bool(json.loads(path.read_text(encoding="utf-8"))["GeneratedBy"][0]["Name"] == "segflow")
     except (OSError, ValueError, LookupError, TypeError):
