@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipelines.outputs import RUN_FILES, file_facts, report_files, together_files
-from segflow.errors import OutputError, SegflowError
+from segflow.errors import OutputError, SegflowError, first_line
 from segflow.io.atomic import write_text
 from segflow.io.depot import Depot, Manifest, StoredFile
-from segflow.io.dicom_send import is_archive, send
+from segflow.io.dicom_send import UnreachableError, is_archive, send
 from segflow.recipe import Recipe
 from segflow.report import FileFacts, RunReport, SceneReport
 
@@ -45,26 +45,47 @@ def publish(recipe: Recipe, report: RunReport, folder: Path, now: datetime | Non
             gone = record.setdefault(place, {})
             new = {item.scene: item for item in _whole(report) if gone.get(item.scene) != _content([item])}
             if is_archive(place):
-                _send(place, new, folder)
+                sent, failed = _send(place, new, folder)
             else:
                 _upload(Depot(place), recipe, report, new, folder, now)
-            gone |= {name: _content([item]) for name, item in new.items()}
-            write_text(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
+                sent, failed = list(new), []
+            gone |= {name: _content([new[name]]) for name in sent}
+            if sent:
+                write_text(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
         except SegflowError as error:
-            _LOG.error("publish.to %s: %s", place, error)
-            errors.append(f"publish.to {place}: {error}")
+            failed = [str(error)]
+        except Exception as error:  # the results are whole: whatever a destination answers must not hide that
+            _LOG.exception("publish.to %s", place)
+            failed = [f"{type(error).__name__}: {first_line(error)}"]
+        for text in failed:
+            _LOG.error("publish.to %s: %s", place, text)
+            errors.append(f"publish.to {place}: {text}")
     return tuple(errors)
 
 
-def _send(place: str, new: Mapping[str, SceneReport], folder: Path) -> None:
+def _send(place: str, new: Mapping[str, SceneReport], folder: Path) -> tuple[list[str], list[str]]:
+    """Send the scenes' DICOM files; return which scenes have arrived, and why the others have not.
+
+    One that is refused keeps none behind it from being sent; an archive that cannot be reached is asked once.
+    """
+    sent: list[str] = []
+    failed: list[str] = []
     for scene, item in new.items():
         files = [folder / file.name for file in _files(item) if file.name.endswith(".dcm")]
-        if not files:
-            raise OutputError(
-                f"{scene} has no DICOM file to send to {place}", "one among its outputs", "set outputs.dicom_seg: true"
-            )
-        send(place, files)
+        try:
+            if not files:
+                raise OutputError(
+                    f"{scene} has no DICOM file to send", "one among its outputs", "set outputs.dicom_seg: true"
+                )
+            send(place, files)
+        except UnreachableError as error:
+            return sent, [*failed, str(error)]
+        except SegflowError as error:
+            failed.append(str(error))
+            continue
+        sent.append(scene)
         _LOG.info("%s: %d files sent to %s", scene, len(files), place)
+    return sent, failed
 
 
 def _upload(

@@ -17,6 +17,10 @@ _SECONDS = 60
 _OURS = "SEGFLOW"
 
 
+class UnreachableError(OutputError):
+    """An archive does not answer, or lets nobody in: whatever is sent."""
+
+
 def is_archive(where: str) -> bool:
     """Tell whether a destination takes DICOM files only."""
     return where.startswith(SCHEMES)
@@ -31,13 +35,21 @@ def send(where: str, paths: Sequence[Path]) -> None:
         paths: the files.
 
     Raises:
-        OutputError: the archive cannot be reached or has refused a file; those before it are there.
+        UnreachableError: the archive cannot be reached.
+        OutputError: the archive has refused a file, or a file is no DICOM any more; those before it are there.
     """
     try:
         import pydicom
     except ImportError as error:
         raise _missing(where) from error
-    datasets = [pydicom.dcmread(path) for path in paths]
+    datasets = []
+    for path in paths:
+        try:
+            datasets.append(pydicom.dcmread(path))
+        except (OSError, pydicom.errors.InvalidDicomError) as error:
+            raise OutputError(
+                f"{path} cannot be read: {first_line(error)}", "the DICOM file of its report", "run it again"
+            ) from error
     if where.startswith("dicom://"):
         _store(where, datasets, paths)
     else:
@@ -58,14 +70,14 @@ def _store(where: str, datasets: Sequence[Any], paths: Sequence[Path]) -> None:
     try:
         socket.create_connection(address, _SECONDS).close()
     except OSError as error:
-        raise OutputError(
+        raise UnreachableError(
             f"{where} cannot be reached: {error.strerror or error}",
             "an archive that listens there",
             "check address and network; the next run sends what is missing",
         ) from error
     link = entity.associate(*address, ae_title=title)
     if not link.is_established:
-        raise OutputError(
+        raise UnreachableError(
             f"{where} did not take an association",
             f"an archive that listens there as {title} and knows the AE title {_OURS}",
             f"check address and AE title, and register {_OURS} in the archive; the next run sends what is missing",
@@ -87,6 +99,7 @@ def _store(where: str, datasets: Sequence[Any], paths: Sequence[Path]) -> None:
 def _stow(where: str, datasets: Sequence[Any]) -> None:
     try:
         from dicomweb_client.api import DICOMwebClient
+        from requests import RequestException
     except ImportError as error:
         raise _missing(where) from error
     token = os.environ.get(_TOKEN)
@@ -98,15 +111,17 @@ def _stow(where: str, datasets: Sequence[Any]) -> None:
             if failed := answer.get("FailedSOPSequence"):
                 raise OSError(f"failure 0x{int(failed[0].FailureReason):04X} of an instance")
     except Exception as error:
-        raise OutputError(
+        answered = getattr(getattr(error, "response", None), "status_code", None)
+        alone = answered not in (None, 401, 403) or not isinstance(error, RequestException)
+        raise (OutputError if alone else UnreachableError)(
             f"{where} did not store the files: {type(error).__name__}: {first_line(error)}",
             "a DICOMweb service that takes STOW-RS",
             f"check address, {_TOKEN} or ~/.netrc, and the service's log; the next run sends what is missing",
         ) from error
 
 
-def _missing(where: str) -> OutputError:
-    return OutputError(
+def _missing(where: str) -> UnreachableError:
+    return UnreachableError(
         f"publishing to {where} needs packages that are not installed",
         "pydicom, pynetdicom and dicomweb-client",
         'pip install "segflow[dicom]"',

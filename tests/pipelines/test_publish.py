@@ -14,13 +14,17 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import pydicom
 import pytest
 
 from pipelines import run
+from pipelines.outputs import file_facts
+from pipelines.prepare import Selection
 from pipelines.publish import publish
 from segflow.errors import OutputError, RecipeError
 from segflow.io.depot import Depot, Manifest, StoredFile
 from segflow.recipe import Recipe, parse_recipe
+from segflow.report import FileFacts, run_report
 from tests.flows.clusters import object_store
 from tests.making import make_model, write_raster
 
@@ -129,6 +133,62 @@ def test_a_file_that_was_changed_since_its_report_is_not_published(tmp_path: Pat
     (error,) = publish(recipe_of(tmp_path, scenes, "shared"), report, tmp_path / "out")
     assert "b_labels.tif is not as it was written" in error
     assert not (tmp_path / "shared").exists()
+
+
+@pytest.mark.parametrize("look", [{"window": (0, 0, 40, 40)}, {"bbox": (0.0, 0.0, 1e7, 1e7)}])
+def test_a_look_at_a_part_is_not_published(tmp_path: Path, scenes: dict[str, Any], look: dict[str, Any]) -> None:
+    assert run(recipe_of(tmp_path, scenes, "shared"), Selection(**look)).exit_code == 0
+    assert not (tmp_path / "shared").exists()
+
+
+def dicom_file(path: Path) -> FileFacts:
+    """Write a DICOM file of no pixels."""
+    found = pydicom.Dataset()
+    found.SOPClassUID, found.SOPInstanceUID = pydicom.uid.RawDataStorage, pydicom.uid.generate_uid(None, [path.name])
+    found.PatientID, found.file_meta = path.stem, pydicom.dataset.FileMetaDataset()
+    found.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    found.save_as(path, enforce_file_format=True)
+    return file_facts(path, path.parent)
+
+
+def test_a_scene_that_an_archive_refuses_keeps_none_behind_it(tmp_path: Path, scenes: dict[str, Any]) -> None:
+    from pynetdicom import AE, evt
+
+    refused, arrived = {"b"}, []
+
+    def store(event: Any) -> int:
+        name = str(event.dataset.PatientID)
+        arrived.append(name)
+        return 0xA700 if name in refused else 0
+
+    one = run(recipe_of(tmp_path, scenes, None)).report.scenes[0]
+    states = []
+    for name in "abcd":
+        files = () if name == "a" else (dicom_file(tmp_path / "out" / f"{name}.dcm"),)
+        found = one.report.model_copy(update={"scene": name, "outputs": files, "exports": ()})
+        states.append(one.model_copy(update={"scene": name, "report": found}))
+    (tmp_path / "out" / "d.dcm").write_text("damaged")
+    report = run_report("night", states)
+    entity = AE("ARCHIVE")
+    entity.add_supported_context(pydicom.uid.RawDataStorage)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+    try:
+        port = server.socket.getsockname()[1]
+        recipe = recipe_of(tmp_path, scenes, f"dicom://ARCHIVE@127.0.0.1:{port}")
+        errors = publish(recipe, report, tmp_path / "out")
+        assert arrived == ["b", "c"]
+        for error, told in zip(
+            errors, ("a has no DICOM file", "did not store b.dcm", "d.dcm cannot be read"), strict=True
+        ):
+            assert told in error
+        refused.clear()
+        assert len(publish(recipe, report, tmp_path / "out")) == 2
+        assert arrived == ["b", "c", "b"]
+    finally:
+        server.shutdown()
+    gone = publish(recipe_of(tmp_path, scenes, f"dicom://OTHER@127.0.0.1:{port}"), report, tmp_path / "out")
+    assert len(gone) == 2
+    assert "cannot be reached" in gone[1]
 
 
 UPLOADING = """

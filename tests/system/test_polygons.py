@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,16 @@ def test_a_write_that_fails_leaves_the_rows_that_were_there(tmp_path: Path, data
     with pytest.raises(OutputError, match="cannot be written"):
         write(publish(tmp_path, labels(seed=9)), target)
     assert database.ask("SELECT count(*), min(id) FROM kept") == before
+
+
+def test_a_look_at_a_part_leaves_the_rows_of_the_whole(tmp_path: Path, database: Database) -> None:
+    target = f"{database.url()}#maps.looked"
+    write(publish(tmp_path, labels()), target)
+    before = database.ask("SELECT * FROM maps.looked ORDER BY 1")
+    look = replace(publish(tmp_path / "look", labels()[:9, :9]), preview=True)
+    write(look, target, "fgb")
+    assert database.ask("SELECT * FROM maps.looked ORDER BY 1") == before
+    assert (tmp_path / "look" / "scene.fgb").is_file()
 
 
 def test_names_are_quoted(tmp_path: Path, database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from segflow.io.vectors.make import Ask, LabelMap, areas_of, make_features
 from segflow.io.vectors.postgis import Table, is_table, replace_rows, srid_of, table_of
 from segflow.io.vectors.spool import Spool
 
+_LOG = logging.getLogger(__name__)
 # Hold coordinates that belong to no CRS; the others would have a reader guess.
 _WITHOUT_CRS = ("fgb", "parquet")
 
@@ -112,6 +114,8 @@ class Polygons:
     def write(self, published: Published) -> None:
         """Write all formats from one sweep; what fails does not keep the others from being written.
 
+        A look at a part of a scene goes to no table, where it would take the place of the whole.
+
         Raises:
             SegflowError: one of them failed.
         """
@@ -141,7 +145,9 @@ class Polygons:
                     write_file(part, form, spool, layer)
             except SegflowError as error:
                 yield error
-        for table in self.databases:
+        if self.databases and published.preview:
+            _LOG.warning("%s: only a part was made, so that the rows in the database stay as they are", published.scene)
+        for table in () if published.preview else self.databases:
             try:
                 replace_rows(table, published.scene, spool, srid_of(grid.crs or ""), self.connectivity == 8)
             except SegflowError as error:

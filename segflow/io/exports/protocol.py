@@ -33,6 +33,7 @@ class Published:
         part: the cells of the scene that the label map covers; None: all.
         scene_cells: of the scene, or of the mosaic that it is a sheet of; None: those of `grid`.
         margin: cells on each axis that a cell should have around it, as context.
+        preview: whether it is a look at a part of what was asked for, which nobody elsewhere should take for the whole.
     """
 
     scene: str
@@ -49,6 +50,7 @@ class Published:
     part: Box | None = None
     scene_cells: tuple[int, ...] | None = None
     margin: tuple[int, ...] = ()
+    preview: bool = False
 
     @property
     def scene_shape(self) -> tuple[int, ...]:
