@@ -22,7 +22,7 @@ def main(options: argparse.Namespace) -> int:
         _card(options.model),
         _mapping(options.map),
         tuple(options.ignore),
-        _measures(options.prediction, options.settings),
+        _measures(options.prediction, options.measure),
         options.confidence,
     )
     if options.output is not None:
@@ -32,13 +32,8 @@ def main(options: argparse.Namespace) -> int:
 
 
 def _measures(prediction: str, pairs: list[str]) -> Report:
-    """Return what `--set report.KEY=VALUE` asks for."""
-    settings = settings_of(pairs)
-    strange = [key for key in settings if not key.startswith("report.")]
-    if strange:
-        raise RecipeError(
-            f"--set {strange[0]}", "a key of report, such as --set report.tolerance_mm=2", "see `segflow schema`"
-        )
+    """Return what `--measure KEY=VALUE` asks for."""
+    settings = {f"report.{key}": value for key, value in settings_of(pairs, "--measure").items()}
     data = {"kind": "volume" if is_volume(prediction) else "raster", "inputs": prediction}
     return parse_recipe(data, Path.cwd(), settings, "the command line").report
 

@@ -86,12 +86,11 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--ignore", action="append", default=[], type=int, metavar="ID", help="id that is not scored")
     evaluate.add_argument("--confidence", metavar="FILE", help="the prediction's confidence, for its calibration")
     evaluate.add_argument(
-        "--set",
+        "--measure",
         action="append",
         default=[],
-        dest="settings",
         metavar="KEY=VALUE",
-        help="what is measured, a key of report in a recipe, such as report.tolerance_mm=2",
+        help="what is measured: a key of a recipe's report, such as tolerance_mm=2",
     )
     evaluate.add_argument("-o", "--output", metavar="FOLDER", help="also write the report here")
 

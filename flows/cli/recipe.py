@@ -59,7 +59,10 @@ def _model_keys(weights: str, settings: dict[str, Any]) -> dict[str, Any]:
     return {"weights": weights, **parts}
 
 
-def settings_of(pairs: list[str]) -> dict[str, Any]:
+_EXAMPLE = {"--set": "tiling.block=1024", "--measure": "tolerance_mm=2"}
+
+
+def settings_of(pairs: list[str], flag: str = "--set") -> dict[str, Any]:
     """Return ``key.sub=value`` pairs as a mapping; values are YAML.
 
     Raises:
@@ -69,9 +72,9 @@ def settings_of(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not key:
-            raise RecipeError(f"--set {pair}", "KEY=VALUE", "such as --set tiling.block=1024")
+            raise RecipeError(f"{flag} {pair}", "KEY=VALUE", f"such as {flag} {_EXAMPLE[flag]}")
         try:
             settings[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise RecipeError(f"--set {pair}: {error}", "a YAML value", "quote it") from error
+            raise RecipeError(f"{flag} {pair}: {error}", "a YAML value", "quote it") from error
     return settings

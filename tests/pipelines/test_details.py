@@ -179,7 +179,7 @@ def test_evaluate_takes_the_keys_of_report_and_prints_what_it_measured(
 ) -> None:
     done(scene, tmp_path)
     labels = str(tmp_path / "scene_labels.tif")
-    asked = ["--set", "report.tolerance_m=3", "--set", "report.objects_iou=0.5"]
+    asked = ["--measure", "tolerance_m=3", "--measure", "objects_iou=0.5"]
     assert main(["evaluate", labels, scene["references"], "--json", *asked]) == 0
     details = json.loads(capsys.readouterr().out)["details"]
     assert details["surface"]["tolerance"] == 3
@@ -190,7 +190,7 @@ def test_evaluate_takes_the_keys_of_report_and_prints_what_it_measured(
     assert "boundary IoU" in said
     assert "HD95 m" in said
     assert "over 3 of 3 classes" in said
-    assert main(["evaluate", labels, scene["references"], "--set", "tiling.block=3"]) == 2
+    assert main(["evaluate", labels, scene["references"], "--measure", "block=3"]) == 2
 
 
 def test_a_georeference_that_is_missing_is_told_and_not_guessed(tmp_path: Path) -> None:
