@@ -31,6 +31,32 @@ def test_the_image_holds_every_package_of_the_project() -> None:
     assert copied == packages
 
 
+def test_the_image_has_the_libraries_that_wheels_leave_to_the_system() -> None:
+    import rasterio
+
+    slim = r"lib(c|m|dl|rt|pthread|z|gcc_s|stdc\+\+)\.so"  # of the base image
+    own = Path(rasterio.__file__).parents[1] / "rasterio.libs"
+    bundled, needed = {path.name for path in own.iterdir()}, set()
+    for library in own.glob("*.so*"):
+        listed = subprocess.run(["ldd", library], capture_output=True, text=True, check=True).stdout
+        needed |= {line.split()[0] for line in listed.splitlines() if "=>" in line}
+    missing = {name for name in needed - bundled if not re.match(slim, name)}
+    packages = {f"{name.split('.so.')[0]}{name.split('.so.')[1]}" for name in missing}
+    installed = re.search(r"apt-get install .*?recommends (.+?) \\", (DEPLOY / "Dockerfile").read_text())
+    assert installed is not None
+    assert packages <= set(installed[1].split())
+
+
+def test_a_service_may_write_where_its_named_volumes_are() -> None:
+    text, loaded = (DEPLOY / "Dockerfile").read_text(), compose()
+    mounts = [
+        mount for item in loaded["services"].values() if item["image"] == "segflow" for mount in item.get("volumes", ())
+    ]
+    places = [place for name, _, place in (mount.partition(":") for mount in mounts) if name in loaded["volumes"]]
+    assert places  # a named volume is owned as the image's folder is, or by root where there is none
+    assert all(re.search(rf"install --directory --owner segflow.* {place}\b", text) for place in places)
+
+
 def test_ports_are_published_on_loopback_only() -> None:
     ports = [port for service in compose()["services"].values() for port in service.get("ports", ())]
     assert ports
