@@ -16,7 +16,15 @@ from segflow.metrics.calibration import CalibrationMeter
 from segflow.metrics.counts import Counts
 from segflow.metrics.objects import count_objects, summarise_objects
 from segflow.metrics.places import Region, RegionMeter, TileMeter
-from segflow.metrics.results import ClassDetails, Details, ObjectScores, Unit, VolumeScores
+from segflow.metrics.results import (
+    ClassDetails,
+    Details,
+    ObjectScores,
+    SurfaceScores,
+    SurfaceSummary,
+    Unit,
+    VolumeScores,
+)
 from segflow.metrics.seam import SeamMeter
 from segflow.metrics.surface import MOST_SURFACE_CELLS, SurfaceMeter, diagonal, summarise_surfaces, surface_scores
 from segflow.metrics.windows import Meter, Pair, run_meters
@@ -74,6 +82,27 @@ def geometry(grid: Grid) -> tuple[NDArray[np.float64], Unit]:
     return np.eye(len(grid.shape)), "cells"
 
 
+@dataclass(frozen=True, slots=True)
+class _Meters:
+    """What one pass feeds; None: not asked for."""
+
+    surfaces: SurfaceMeter | None
+    boundaries: BoundaryMeter | None
+    calibration: CalibrationMeter | None
+    seam: SeamMeter | None
+    regions: RegionMeter | None
+    tiles: TileMeter | None
+
+    @property
+    def asked(self) -> list[Meter]:
+        """Those that are there."""
+        every: tuple[Meter | None, ...] = (
+            *(self.surfaces, self.boundaries, self.calibration),
+            *(self.seam, self.regions, self.tiles),
+        )
+        return [meter for meter in every if meter is not None]
+
+
 def measure(
     pair: Pair, grid: Grid, classes: Sequence[LabelClass], counts: Counts, wanted: Wanted, cells: int = 1 << 22
 ) -> Details:
@@ -89,34 +118,17 @@ def measure(
     """
     if counts.matrix is None:
         raise ValueError("counts without a reference have no details")
-    n, left = pair.classes, dict(wanted.left_out)
-    matrix, unit = geometry(grid)
-    surfaces = None if wanted.tolerance is None else SurfaceMeter(pair.shape, wanted.codes)
-    boundaries = None if wanted.boundary_width is None else BoundaryMeter(n, wanted.boundary_width)
-    calibration = CalibrationMeter(n) if wanted.calibration else None
-    seam = None if wanted.borders is None else SeamMeter(pair.shape, wanted.borders, n)
-    regions = None if wanted.regions is None else RegionMeter(wanted.regions, [item.id for item in classes])
-    tiles = None if wanted.tile is None else TileMeter(pair.shape, wanted.tile, n)
-    asked: tuple[Meter | None, ...] = (surfaces, boundaries, calibration, seam, regions, tiles)
-    meters = [meter for meter in asked if meter is not None]
-    if meters:
-        run_meters(pair, meters, cells)
-    if surfaces is not None and surfaces.too_many:
-        surfaces = None
-        left["surface"] = (
-            f"the surfaces have more than {MOST_SURFACE_CELLS:,} cells together; name fewer report.classes"
-        )
+    meters, left = _meters(pair, classes, wanted), dict(wanted.left_out)
+    if meters.asked:
+        run_meters(pair, meters.asked, cells)
     objects = _objects(pair, wanted, cells)
-    distances = {}
-    if surfaces is not None and wanted.tolerance is not None:
-        distances = {
-            code: surface_scores(*surfaces.surface(code), pair.shape, matrix, wanted.tolerance) for code in wanted.codes
-        }
-    contours = {} if boundaries is None else {code: boundaries.scores(code) for code in wanted.codes}
-    extent_unit, extent = _extent(grid)
+    distances, summary = _distances(meters.surfaces, pair, grid, classes, wanted, left)
+    edges, rules = meters.boundaries, wanted.objects
+    contours = {} if edges is None else {code: edges.scores(code) for code in wanted.codes}
+    unit, extent = _extent(grid)
     return Details(
         settings=wanted.settings,
-        extent_unit=extent_unit,
+        extent_unit=unit,
         classes=tuple(
             ClassDetails(
                 id=item.id,
@@ -128,26 +140,51 @@ def measure(
             )
             for code, item in enumerate(classes)
         ),
-        surface=None
-        if surfaces is None or wanted.tolerance is None
-        else summarise_surfaces(
-            [(classes[code].name, item) for code, item in distances.items()],
-            unit,
-            wanted.tolerance,
-            diagonal(pair.shape, matrix),
-        ),
-        boundary=None if boundaries is None else summarise_boundaries(list(contours.values()), boundaries.width),
+        surface=summary,
+        boundary=None if edges is None else summarise_boundaries(list(contours.values()), edges.width),
         objects=None
-        if wanted.objects is None
-        else summarise_objects(
-            list(objects.values()), wanted.objects.iou_over, wanted.objects.connectivity, wanted.objects.min_cells
-        ),
-        calibration=None if calibration is None else calibration.result(),
-        seam=None if seam is None else seam.result(),
-        regions=None if regions is None else regions.result(),
-        tiles=None if tiles is None else tiles.result(),
+        if rules is None
+        else summarise_objects(list(objects.values()), rules.iou_over, rules.connectivity, rules.min_cells),
+        calibration=None if meters.calibration is None else meters.calibration.result(),
+        seam=None if meters.seam is None else meters.seam.result(),
+        regions=None if meters.regions is None else meters.regions.result(),
+        tiles=None if meters.tiles is None else meters.tiles.result(),
         left_out=left,
     )
+
+
+def _meters(pair: Pair, classes: Sequence[LabelClass], wanted: Wanted) -> _Meters:
+    n = pair.classes
+    return _Meters(
+        surfaces=None if wanted.tolerance is None else SurfaceMeter(pair.shape, wanted.codes),
+        boundaries=None if wanted.boundary_width is None else BoundaryMeter(n, wanted.boundary_width),
+        calibration=CalibrationMeter(n) if wanted.calibration else None,
+        seam=None if wanted.borders is None else SeamMeter(pair.shape, wanted.borders, n),
+        regions=None if wanted.regions is None else RegionMeter(wanted.regions, [item.id for item in classes]),
+        tiles=None if wanted.tile is None else TileMeter(pair.shape, wanted.tile, n),
+    )
+
+
+def _distances(
+    meter: SurfaceMeter | None,
+    pair: Pair,
+    grid: Grid,
+    classes: Sequence[LabelClass],
+    wanted: Wanted,
+    left: dict[str, str],
+) -> tuple[dict[int, SurfaceScores], SurfaceSummary | None]:
+    """Return the distances of each class, and their means; say in `left` where the surfaces are too large."""
+    if meter is None or wanted.tolerance is None:
+        return {}, None
+    if meter.too_many:
+        left["surface"] = (
+            f"the surfaces have more than {MOST_SURFACE_CELLS:,} cells together; name fewer report.classes"
+        )
+        return {}, None
+    matrix, unit = geometry(grid)
+    found = {code: surface_scores(*meter.surface(code), pair.shape, matrix, wanted.tolerance) for code in wanted.codes}
+    named = [(classes[code].name, item) for code, item in found.items()]
+    return found, summarise_surfaces(named, unit, wanted.tolerance, diagonal(pair.shape, matrix))
 
 
 def _objects(pair: Pair, wanted: Wanted, cells: int) -> dict[int, ObjectScores]:
