@@ -111,6 +111,7 @@ def run(
     """
     began = perf_counter()
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
+    partial = scenes is not None or selection.limit is not None
     model, scenes = opened(recipe, selection, scenes)
     folder = recipe.folder
     with _workplace(recipe) as shared:
@@ -124,7 +125,7 @@ def run(
                 states = [known[item.name] for item in scenes if admit(item)]
                 for state in states:
                     listener(SceneEnded(state))
-                return _ended(recipe, selection, states, stages)
+                return _ended(recipe, selection, states, stages, partial)
         with closing(settle(recipe, recorded, calibrated_in(folder))) as engine:
             keep(engine, recipe, recorded)
             if recalled is not None and not same(engine, recalled):
@@ -132,7 +133,7 @@ def run(
             spent = perf_counter() - began
             one = _Run(recipe, selection, shared, engine, executor(engine), stages, listener, force, spent)
             states = [one.scene(item, no, len(scenes), known) for no, item in enumerate(scenes, 1) if admit(item)]
-            return _ended(recipe, selection, states, stages)
+            return _ended(recipe, selection, states, stages, partial)
 
 
 def opened(
@@ -161,12 +162,14 @@ def calibrated_in(folder: Path) -> Path:
     return folder / HIDDEN / "int8"
 
 
-def _ended(recipe: Recipe, selection: Selection, states: list[SceneState], stages: Stages) -> Outcome:
+def _ended(
+    recipe: Recipe, selection: Selection, states: list[SceneState], stages: Stages, partial: bool = False
+) -> Outcome:
     """Tell of all scenes, and send what is new where the recipe says; a look at a part of scenes is not sent."""
     folder = recipe.folder
     if all(state.state in ("failed", "refused") for state in states):
         return Outcome(folder, run_report(recipe.name, states))
-    failed = write_together(recipe, folder, states)
+    failed = write_together(recipe, folder, states, partial)
     told = write_run_report(folder, recipe.name, states, recipe.report.bootstrap)
     look = selection.window is not None or selection.bbox is not None
     unsent = stages.publish(recipe, told, folder) if recipe.publish is not None and not look else ()

@@ -12,8 +12,8 @@ from segflow.errors import SegflowError
 from segflow.io.atomic import write_text
 from segflow.io.exports.bids import DESCRIPTION, SHARED, is_ours
 from segflow.io.exports.qml import style
-from segflow.io.exports.stac import COLLECTION, write_collection
-from segflow.io.label_vrt import write_label_vrt
+from segflow.io.exports.stac import COLLECTION, items_of, write_collection
+from segflow.io.label_vrt import scenes_of, write_label_vrt
 from segflow.models.card import LabelClass
 from segflow.recipe import Recipe
 from segflow.report import SceneReport, SceneState
@@ -21,11 +21,24 @@ from segflow.report import SceneReport, SceneState
 _LOG = logging.getLogger(__name__)
 
 
-def write_together(recipe: Recipe, folder: Path, states: Sequence[SceneState]) -> tuple[str, ...]:
-    """Write what the recipe asks for of all scenes that have a label map; return what could not be, in words."""
+def write_together(
+    recipe: Recipe, folder: Path, states: Sequence[SceneState], partial: bool = False
+) -> tuple[str, ...]:
+    """Write what the recipe asks for of all scenes that have a label map.
+
+    Args:
+        recipe: what was run.
+        folder: where the results are.
+        states: what became of the scenes.
+        partial: whether these are not all scenes of the recipe, as in a night's run: those that are told of already,
+            and are there, stay.
+
+    Returns:
+        What could not be written, in words.
+    """
     reports = [state.report for state in states if state.report is not None]
     left = () if recipe.outputs.bids else _told(DESCRIPTION, lambda: _left(folder))
-    return (*left, *(_written(recipe, folder, reports) if reports else ()))
+    return (*left, *(_written(recipe, folder, reports, partial) if reports else ()))
 
 
 def _left(folder: Path) -> None:
@@ -37,16 +50,29 @@ def _left(folder: Path) -> None:
             remove_file(folder / name)
 
 
-def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport]) -> Iterator[str]:
-    outputs, names = recipe.outputs, [report.scene for report in reports]
+def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport], partial: bool) -> Iterator[str]:
+    outputs, new = recipe.outputs, [report.scene for report in reports]
+
+    def names(told: Callable[[Path], list[str]], path: Path) -> list[str]:
+        before = told(path) if partial and path.is_file() else []
+        there = [name for name in before if layer_files(name, recipe.kind, folder)["labels"].is_file()]
+        return list(dict.fromkeys((*there, *new)))
+
     if outputs.stac:
         models = ", ".join(sorted({report.model.name for report in reports if report.model is not None}))
-        yield from _told(COLLECTION, lambda: write_collection(folder, recipe.name, f"Label maps by {models}", names))
+        title = f"Label maps by {models}"
+        yield from _told(
+            COLLECTION, lambda: write_collection(folder, recipe.name, title, names(items_of, folder / COLLECTION))
+        )
     if outputs.vrt:
         path = folder / f"{recipe.name}.vrt"
-        maps = [layer_files(name, recipe.kind, folder)["labels"] for name in names]
+
+        def write() -> None:
+            maps = [layer_files(name, recipe.kind, folder)["labels"] for name in names(scenes_of, path)]
+            write_label_vrt(path, maps, classes, outputs.nodata)
+
         classes = [LabelClass(id=item.id, name=item.name, colour=item.colour) for item in reports[0].classes]
-        yield from _told(path.name, lambda: write_label_vrt(path, maps, classes, outputs.nodata))
+        yield from _told(path.name, write)
         if outputs.qml and path.is_file():
             styled = path.with_suffix(".qml")
             yield from _told(styled.name, lambda: write_text(styled, style(classes)))
@@ -57,5 +83,5 @@ def _told(name: str, write: Callable[[], object]) -> Iterator[str]:
     try:
         write()
     except SegflowError as error:
-        _LOG.error("%s is not up to date: %s", name, error)
-        yield f"{name} is not up to date: {error}"
+        _LOG.error("%s was not written: %s", name, error)
+        yield f"{name} was not written: {error}"

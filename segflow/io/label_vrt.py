@@ -11,6 +11,17 @@ from segflow.io.mosaic import aligned
 from segflow.io.rat import table_xml
 from segflow.models.card import LabelClass
 
+_LABELS = "_labels.tif"
+
+
+def scenes_of(path: Path) -> list[str]:
+    """Return the scenes whose label maps a VRT tells of; none where it is not ours."""
+    try:
+        sources = [item.text or "" for item in Xml.parse(path).iter("SourceFilename")]
+    except (OSError, Xml.ParseError):
+        return []
+    return [name.removesuffix(_LABELS) for name in sources if name.endswith(_LABELS)]
+
 
 def write_label_vrt(path: Path, labels: Sequence[Path], classes: Sequence[LabelClass], nodata: int) -> None:
     """Write the VRT beside its label maps; where they overlap, a later one lies on top, but for its nodata.

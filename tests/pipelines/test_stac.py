@@ -24,6 +24,8 @@ from rasterio.transform import Affine
 from shapely.geometry import box, shape
 
 from pipelines import run
+from pipelines.engine import model_of
+from pipelines.prepare import find_scenes
 from segflow.errors import OutputError, RecipeError
 from segflow.grid import Grid
 from segflow.io.exports.stac_facts import footprint, when
@@ -205,6 +207,29 @@ def test_the_vrt_shows_all_label_maps_with_colours_and_names(made: Path) -> None
             parts.append(file.read(1))
     np.testing.assert_array_equal(values, np.concatenate(parts, axis=1))
     assert "<F>class 2</F>" in (made / "town.vrt").read_text()
+
+
+def test_a_night_adds_its_scenes_to_the_collection_and_to_the_vrt(tmp_path: Path, model: Path) -> None:
+    sheets = cut(write_raster(tmp_path / "scene.tif", (100, 210)), tmp_path / "in", (0, 100), (0, 70, 140, 210))
+    out = tmp_path / "out"
+    recipe = recipe_of(out, sheets, model, False, name="town", outputs={"stac": True, "vrt": True})
+    found = find_scenes(recipe, model_of(recipe).card)
+
+    def told() -> tuple[list[str], int]:
+        items = pystac.Collection.from_file(str(out / "collection.json")).get_items()
+        with rasterio.open(out / "town.vrt") as file:
+            return sorted(item.id for item in items), file.width
+
+    run(recipe, scenes=found[:1])
+    assert told() == (["r0_c0"], 70)
+    run(recipe, scenes=found[1:2])
+    assert told() == (["r0_c0", "r0_c70"], 140)
+    for path in out.glob("r0_c0_*"):
+        path.unlink()
+    run(recipe, scenes=found[2:])
+    assert told() == (["r0_c140", "r0_c70"], 140)
+    run(recipe)
+    assert told() == (["r0_c0", "r0_c140", "r0_c70"], 210)
 
 
 def test_label_maps_on_two_grids_make_no_vrt_and_that_is_told(tmp_path: Path, model: Path) -> None:

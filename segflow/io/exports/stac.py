@@ -25,6 +25,7 @@ from segflow.models.card import Card, LabelClass
 
 VERSION = "1.1.0"
 COLLECTION = "collection.json"
+_ITEM = "_stac.json"
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _TYPES = {
     ".qml": "text/xml",
@@ -71,7 +72,7 @@ class Stac:
 
     def files(self, scene: str, folder: Path) -> tuple[Path, ...]:
         """Return the item's name."""
-        return (folder / f"{scene}_stac.json",)
+        return (folder / f"{scene}{_ITEM}",)
 
     def require(self, published: Published) -> None:
         """Refuse volumes, and rasters of which nothing says where or when they were taken.
@@ -218,13 +219,23 @@ def _links(published: Published) -> Iterator[dict[str, str]]:
         yield {"rel": "derived_from", "href": href, "title": "the raster that was segmented"}
 
 
+def items_of(path: Path) -> list[str]:
+    """Return the scenes of whose items a collection tells; none where it is not ours."""
+    try:
+        links = json.loads(path.read_text(encoding="utf-8"))["links"]
+        found = [Path(link["href"]).name for link in links if link["rel"] == "item"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    return [name.removesuffix(_ITEM) for name in found if name.endswith(_ITEM)]
+
+
 def write_collection(folder: Path, name: str, description: str, scenes: Sequence[str]) -> Path | None:
     """Write the collection of a run's items; return its path, None where there are no items.
 
     Raises:
         OutputError: it cannot be written.
     """
-    found = {scene: folder / f"{scene}_stac.json" for scene in scenes}
+    found = {scene: folder / f"{scene}{_ITEM}" for scene in scenes}
     items = {scene: json.loads(path.read_text()) for scene, path in found.items() if path.is_file()}
     if not items:
         return None
