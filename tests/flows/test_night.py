@@ -121,6 +121,7 @@ def test_a_broken_scene_comes_to_quarantine_and_blocks_nobody(making: Any, segfl
     assert tried(new(segflow, recipe)) == {"broken": "done"}
 
 
+@pytest.mark.slow
 def test_retry_and_forget_let_a_scene_be_done_again(making: Any, segflow: Any, nightly: Any) -> None:
     recipe = nightly()
     new(segflow, recipe)

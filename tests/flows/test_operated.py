@@ -21,7 +21,9 @@ import pytest
 
 from tests.flows.ledgers import free_port, postgres
 from tests.flows.servers import asked, kill_group, process, running, server
+from tests.flows.test_train_command import folder
 
+__all__ = ["folder"]  # a fixture
 pytestmark = pytest.mark.slow
 EXECUTABLE = Path(sys.executable).with_name("segflow")
 
@@ -174,6 +176,15 @@ def test_a_server_that_is_killed_in_mid_run_and_comes_back_costs_no_scene(making
     assert making.digests("out") == making.digests("whole")
     forwards = next(item["report"]["run"] for item in reports(making) if item["scene"] == "long")
     assert forwards["forwards"] < forwards["forwards_minimum"] + 10 * 20
+
+
+def test_a_training_is_a_flow_run(place: Any, folder: Path) -> None:
+    api, env = place
+    segflow(env, folder, "train", "toy.yaml", "--prefect")
+    named = {"flow_runs": {"name": {"any_": [f"train-toy-{date.today().isoformat()}"]}}}
+    (run,) = asked(api, "flow_runs", **named)
+    assert (run["state_type"], run["state"]["message"]) == ("COMPLETED", str(folder / "made" / "toy.safetensors"))
+    assert (folder / "made" / "toy.safetensors").exists()
 
 
 def reports(making: Any) -> list[dict[str, Any]]:
