@@ -110,10 +110,10 @@ def details_of(plan: ScenePlan, files: dict[str, Path], counts: Counts) -> Detai
 
         def ours(box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
             values, valid = ids_of(labels)(box)
-            return values, valid if scene is None else valid_labels(plan, scene, _placed(plan, box), values)
+            return values, valid if scene is None else valid_labels(plan, scene, box.shift(plan.region.start), values)
 
         def theirs(box: Box) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-            there = _placed(plan, box)
+            there = box.shift(plan.region.start)
             values, valid = ids_of(truth)(there)
             return values, valid & inside(reference, there)
 
@@ -142,12 +142,6 @@ def ids_of(source: Source) -> Callable[[Box], tuple[NDArray[Any], NDArray[np.boo
 def bytes_of(source: Source) -> Callable[[Box], NDArray[np.uint8]]:
     """Return what reads a confidence."""
     return lambda box: source.read(box).values[0].astype(np.uint8, copy=False)
-
-
-def _placed(plan: ScenePlan, box: Box) -> Box:
-    """Return where a box of the label map lies in the scene."""
-    start = tuple(a + b for a, b in zip(box.start, plan.region.start, strict=True))
-    return Box(start, tuple(a + n for a, n in zip(start, box.shape, strict=True)))
 
 
 def _spec(plan: ScenePlan, path: Path) -> RasterSpec | VolumeSpec:

@@ -43,8 +43,7 @@ def reader_of(staging: Staging, layer: str, region: Box) -> Callable[[Box], NDAr
     """Return a function that reads a box, counted from the region's start."""
 
     def read(box: Box) -> NDArray[Any]:
-        start = tuple(a + b for a, b in zip(box.start, region.start, strict=True))
-        return staging.read(layer, Box(start, tuple(a + n for a, n in zip(start, box.shape, strict=True))))
+        return staging.read(layer, box.shift(region.start))
 
     return read
 

@@ -48,7 +48,7 @@ def postprocess(plan: ScenePlan, workshop: Workshop, totals: Totals) -> Totals:
 
             def write(box: Box, labels: NDArray[Any], store: Staging = store, last: bool = last) -> None:
                 nonlocal counts
-                chunk = _shifted(box, plan.region.start)
+                chunk = box.shift(plan.region.start)
                 store.write(chunk, {"labels": labels})
                 if last:
                     counts += count(plan, chunk, labels, valid_labels(plan, scene, chunk, labels), scene.reference)
@@ -66,7 +66,7 @@ def final_labels(plan: ScenePlan, workshop: Workshop) -> Callable[[Box], NDArray
 def labels_reader(plan: ScenePlan, workshop: Workshop, number: int) -> Callable[[Box], NDArray[Any]]:
     """Return a function that reads labels after so many changes, in a box counted from the region's start."""
     staging = Staging(workshop.staging if number == 0 else workshop.changed(number - 1), plan.region)
-    return lambda box: staging.read("labels", _shifted(box, plan.region.start))
+    return lambda box: staging.read("labels", box.shift(plan.region.start))
 
 
 def _passes(plan: ScenePlan) -> tuple[Change, ...]:
@@ -88,8 +88,3 @@ def valid_labels(plan: ScenePlan, scene: OpenScene, chunk: Box, labels: NDArray[
     if plan.task.layout.frame is not None:  # prepared as a whole: every voxel has a label that counts
         return np.ones(labels.shape, np.bool_)
     return scene.source.read(chunk).valid
-
-
-def _shifted(box: Box, by: tuple[int, ...]) -> Box:
-    start = tuple(a + b for a, b in zip(box.start, by, strict=True))
-    return Box(start, tuple(a + n for a, n in zip(start, box.shape, strict=True)))

@@ -236,13 +236,7 @@ def _region(recipe: Recipe, source: Source, selection: Selection, whole: Box) ->
         raise RecipeError("both a window and a bbox", "one of them", "drop one")
     if recipe.kind != "raster":
         raise RecipeError("--window or --bbox for a volume", "a raster", "use --limit N for a look at volumes")
-    return _within(whole, window_of(source.grid.crop(whole), selection.window, selection.bbox))
-
-
-def _within(whole: Box, part: Box) -> Box:
-    """Return where a part of a scene lies on the grid that the scene lies on."""
-    start = tuple(a + b for a, b in zip(whole.start, part.start, strict=True))
-    return Box(start, tuple(a + n for a, n in zip(start, part.shape, strict=True)))
+    return window_of(source.grid.crop(whole), selection.window, selection.bbox).shift(whole.start)
 
 
 def _prepared(recipe: Recipe, source: Source, engine: Engine) -> PreparedVolume | None:
@@ -320,7 +314,7 @@ def _reference(
         whole = Box.whole(source.grid.shape) if sheet is None else sheet.box
         region = None if sheet is None else whole
         if wanted.region is not None:
-            region = _within(whole, window_of(source.grid.crop(whole), wanted.region, None))
+            region = window_of(source.grid.crop(whole), wanted.region, None).shift(whole.start)
         ignore = tuple(sorted({*card.ignore, *wanted.ignore}))
         require_known_ids(reference, card.ids, ignore, wanted.map, region)
         plan = ReferencePlan(path, spec, reference.identity(), dict(wanted.map), ignore, region, stamps)

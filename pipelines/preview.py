@@ -63,8 +63,7 @@ class OpenSeen:
 
     def moved(self, box: Box) -> Box:
         """Return where a box of the label map lies in the scene."""
-        start = tuple(a + b for a, b in zip(box.start, self.seen.start, strict=True))
-        return Box(start, tuple(a + n for a, n in zip(start, box.shape, strict=True)))
+        return box.shift(self.seen.start)
 
     def truth(self, box: Box) -> NDArray[np.uint8]:
         """Return the reference in a box of the label map: positions of classes, 255 where nothing is scored."""

@@ -73,6 +73,13 @@ class Box:
         stop = tuple(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
         return Box(start, stop) if all(a < b for a, b in zip(start, stop, strict=True)) else None
 
+    def shift(self, by: tuple[int, ...]) -> Box:
+        """Return the box of the same shape, moved by this many indices on each axis."""
+        return Box(
+            tuple(low + step for low, step in zip(self.start, by, strict=True)),
+            tuple(high + step for high, step in zip(self.stop, by, strict=True)),
+        )
+
     def replace_axis(self, axis: int, start: int, stop: int) -> Box:
         """Return the box with other bounds on one axis, counted from 0."""
         if not 0 <= axis < self.ndim:

@@ -67,7 +67,7 @@ class Settled:
     def inner(self) -> Box:
         """The cells of the padded grid that are no padding; of an odd number of cells the last side gets one more."""
         start = tuple((whole - n) // 2 for whole, n in zip(self.padded, self.shape, strict=True))
-        return Box(start, tuple(a + n for a, n in zip(start, self.shape, strict=True)))
+        return Box.whole(self.shape).shift(start)
 
     @property
     def frame(self) -> Frame:

@@ -44,6 +44,12 @@ def test_within_finds_the_same_cells(pair: tuple[Box, Box]) -> None:
         assert Box.whole(SHAPE).contains(both)
 
 
+@given(boxes(SHAPE), st.tuples(st.integers(-9, 9), st.integers(-9, 9)))
+@LAWS
+def test_shift_moves_every_index(box: Box, by: tuple[int, int]) -> None:
+    assert indices(box.shift(by)) == {(y + by[0], x + by[1]) for y, x in indices(box)}
+
+
 def test_within_refuses_a_box_that_reaches_out_instead_of_wrapping_around() -> None:
     with pytest.raises(ValueError, match="reaches out"):
         Box((-2,), (3,)).within(Box((0,), (5,)))

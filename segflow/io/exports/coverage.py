@@ -72,10 +72,8 @@ class Coverage:
                 found = np.empty(box.shape, np.uint8)
                 for left in range(box.start[1], box.stop[1], _COLUMNS):
                     part = box.replace_axis(1, left, min(left + _COLUMNS, box.stop[1]))
-                    start = tuple(a + b for a, b in zip(region.start, part.start, strict=True))
-                    moved = Box(start, tuple(a + n for a, n in zip(start, part.shape, strict=True)))
                     predicted = labels.read(part).values[0] != published.nodata
-                    whole = surrounded(valid, moved, shape, published.margin)
+                    whole = surrounded(valid, part.shift(region.start), shape, published.margin)
                     found[part.within(box)] = np.add(predicted, predicted & whole, dtype=np.uint8)
                 return found
 
