@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.preview import OpenSeen
+from pipelines.open_seen import OpenSeen
 from segflow.io.raster import RasterSource
 from segflow.report import Bounds, Pictures, Place, Preview, bounds_of, stretch, thinning
 from segflow.report.codec import NOTHING, positions
-from segflow.report.pictures import confidence_of, worst_blocks
+from segflow.report.pictures import block_sums, confidence_of, worst_blocks
 from segflow.report.pyramid import LONGEST, Layers, pyramid
 from tiling import Box
 
@@ -147,13 +147,8 @@ def _doubt(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return by block how unsure the network was on the whole, the valid cells, and the mean confidence."""
     known = labels != NOTHING
-
-    def summed(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-        rows = np.add.reduceat(cells, np.arange(0, cells.shape[0], side), axis=0)
-        return np.add.reduceat(rows, np.arange(0, cells.shape[1], side), axis=1)
-
-    weights = summed(known.astype(np.float64))
-    sums = summed(np.where(known, confidence, 0) / 255.0)
+    weights = block_sums(known.astype(np.float64), side)
+    sums = block_sums(np.where(known, confidence, 0) / 255.0, side)
     mean = np.divide(sums, weights, out=np.ones_like(sums), where=weights > 0)
     return 1.0 - mean, weights, mean
 

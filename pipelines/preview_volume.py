@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.preview import OpenSeen
+from pipelines.open_seen import OpenSeen
 from segflow.grid import Grid
 from segflow.io.slices import orthogonal_slices
 from segflow.report import Pictures, Place, Preview, bounds_of, stretch
 from segflow.report.codec import NOTHING, positions
-from segflow.report.pictures import confidence_of, worst_blocks
+from segflow.report.pictures import block_sums, confidence_of, worst_blocks
 from segflow.report.voxels import Voxels, steps_for
 from tiling import Box
 
@@ -133,7 +133,7 @@ def _worst(scene: OpenSeen, voxels: Voxels) -> tuple[Place, ...]:
     else:
         return ()
     side = max(8, max(voxels.labels.shape) // 8)
-    sums, weights = _summed(bad, side), _summed(known.astype(np.float64), side)
+    sums, weights = block_sums(bad, side), block_sums(known.astype(np.float64), side)
     places = []
     shares = np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 0)
     for index in worst_blocks(shares, weights):
@@ -141,12 +141,6 @@ def _worst(scene: OpenSeen, voxels: Voxels) -> tuple[Place, ...]:
         value = share if voxels.reference is not None else 1.0 - share
         places.append(_place(scene, voxels, bad, tuple(i * side for i in index), side, float(value)))
     return tuple(places)
-
-
-def _summed(cells: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    for axis in range(cells.ndim):
-        cells = np.add.reduceat(cells, np.arange(0, cells.shape[axis], side), axis=axis)
-    return cells
 
 
 def _place(

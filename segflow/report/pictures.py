@@ -116,6 +116,13 @@ def confidence_of(values: NDArray[np.uint8], labels: NDArray[np.uint8], classes:
     return Confidence(table.sum(axis=0), means, step)
 
 
+def block_sums(cells: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Return the sums over blocks of so many cells on each axis; the last block of an axis may be smaller."""
+    for axis, size in enumerate(cells.shape):
+        cells = np.add.reduceat(cells, np.arange(0, size, side), axis=axis)
+    return cells
+
+
 def worst_blocks(values: NDArray[np.float64], weights: NDArray[np.float64], most: int = WORST) -> list[tuple[int, ...]]:
     """Return the blocks with the largest values, the worst first: none of 0, none whose weight is a rest.
 
