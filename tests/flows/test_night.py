@@ -302,3 +302,18 @@ def test_a_ledger_of_a_million_scenes_answers_in_fifty_milliseconds(tmp_path: Pa
         assert ledger.tally() == {"pending": 0, "running": 0, "failed": 100, "quarantined": 0, "done": 999_901}
     sys.stderr.write("".join(f"{what}: {1000 * seconds:.1f} ms\n" for what, seconds in spent.items()))
     assert max(spent.values()) < 0.05, spent
+
+
+def test_what_could_not_be_sent_is_sent_by_the_next_run(making: Any, segflow: Any, nightly: Any) -> None:
+    place = making.folder / "archive"
+    recipe = nightly(scenes=1, publish=f"file://{place}/scenes")
+    place.write_text("no folder")
+    night = new(segflow, recipe)
+    assert tried(night) == {"s0": "done"}
+    assert (night["state"], len(night["unsent"])) == ("degraded", 1)
+    place.unlink()
+    night = new(segflow, recipe)
+    assert tried(night) == {"s0": "unchanged"}
+    assert (night["state"], night["unsent"]) == ("done", [])
+    assert list(place.rglob("s0_labels.tif"))
+    assert new(segflow, recipe)["scenes"] == []
