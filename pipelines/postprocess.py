@@ -16,6 +16,7 @@ from pipelines.plan import ScenePlan
 from pipelines.predict import OpenScene, count, open_scene
 from pipelines.workshop import Workshop
 from segflow.io.staging import Staging
+from segflow.io.stamp import require_unchanged
 from segflow.metrics import Counts
 from segflow.postprocess import Change, changes
 from tiling import Box
@@ -27,12 +28,15 @@ _FILE_CELLS = 1024
 def postprocess(plan: ScenePlan, workshop: Workshop, totals: Totals) -> Totals:
     """Change the labels of a finished scene, and return its sums with the counts of the changed labels.
 
+    What has no valid input stays as it is, also where a volume's masked voxels are of a class that is changed.
+
     Args:
         plan: the scene's plan; where it asks for no change, nothing is done.
         workshop: where its chunks are; the changed labels are put beside them.
         totals: the sums over its chunks.
 
     Raises:
+        InputError: the input or the reference was changed meanwhile.
         DamagedStagingError: a staged chunk is not as it was stored.
         OutputError: the disk is full or cannot be written.
     """
@@ -49,11 +53,14 @@ def postprocess(plan: ScenePlan, workshop: Workshop, totals: Totals) -> Totals:
             def write(box: Box, labels: NDArray[Any], store: Staging = store, last: bool = last) -> None:
                 nonlocal counts
                 chunk = box.shift(plan.region.start)
-                store.write(chunk, {"labels": labels})
                 if last:
-                    counts += count(plan, chunk, labels, valid_labels(plan, scene, chunk, labels), scene.reference)
+                    valid = valid_labels(plan, scene, chunk, labels)
+                    labels = np.where(valid, labels, labels.dtype.type(plan.task.nodata))
+                    counts += count(plan, chunk, labels, valid, scene.reference)
+                store.write(chunk, {"labels": labels})
 
             change(read, plan.region.shape, write, _SLAB_CELLS)
+    require_unchanged(plan.stamps)
     seconds = {**totals.seconds, "postprocess": perf_counter() - began}
     return replace(totals, counts=counts, seconds=seconds)
 

@@ -126,6 +126,25 @@ def test_a_volume_is_changed_and_voxels_without_input_stay_out_of_the_scores(tmp
     assert pixels[1:] == [(expected[4:] == name).sum() for name in (1, 2)]
 
 
+def test_voxels_without_input_stay_background_whatever_is_changed_around_them(tmp_path: Path) -> None:
+    image = nib.load(write_volume(tmp_path / "whole.nii.gz", (33, 34, 35)))
+    values = image.get_fdata(dtype=np.float32)
+    values[10:14, 12:15, 9:20] = np.nan
+    nib.save(nib.Nifti1Image(values, image.affine), tmp_path / "scene.nii.gz")
+    asked = {
+        "kind": "volume",
+        "inputs": str(tmp_path / "scene.nii.gz"),
+        "model": {"weights": str(make_model(tmp_path / "model", kind="volume"))},
+        "postprocess": {"min_size": {0: 10**9, 2: 30}, "background": 1},
+    }
+    out = done(asked, tmp_path / "out")
+    labels = np.asarray(nib.load(out / "scene_dseg.nii.gz").dataobj)
+    assert not labels[np.isnan(values)].any()
+    assert labels[~np.isnan(values)].all()
+    told = {item["id"]: item["pixels"] for item in report_of(out)["classes"]}
+    assert told == {name: int((labels[~np.isnan(values)] == name).sum()) for name in (0, 1, 2)}
+
+
 def test_a_class_that_the_model_has_not_is_refused_by_name(tmp_path: Path, scene: dict[str, Any]) -> None:
     recipe = {**scene, "outputs": {"folder": str(tmp_path / "out")}, "postprocess": {"keep_largest": [2]}}
     outcome = run(parse_recipe(recipe, tmp_path))
