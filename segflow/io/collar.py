@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from segflow.union import united
 from tiling.box import Box
 
 Ints = NDArray[np.int64]
@@ -102,7 +103,7 @@ def _advance(pending: _Open, strip: NDArray[np.bool_], top: int, found: list[NDA
 
     near = np.flatnonzero(row >= top - 1)
     one, two = _touching(row[near] - (top - 1), start[near], stop[near], width)
-    root = _components(old + row.size - pending.row.size, node[near][one], node[near][two])[node]
+    root = united(node[near][np.column_stack((one, two))], old + row.size - pending.row.size)[node]
 
     at_border = (start == 0) | (stop == width) | (row == 0) | known
     bordering = np.zeros(root.max(initial=-1) + 1, dtype=np.bool_)
@@ -143,16 +144,3 @@ def _touching(row: Ints, start: Ints, stop: Ints, width: int) -> tuple[Ints, Int
     one = np.repeat(np.arange(row.size), count)
     two = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
     return order[one], order[two]
-
-
-def _components(nodes: int, one: Ints, two: Ints) -> Ints:
-    """Return for each node the smallest node that it is connected with (hooking and pointer jumping)."""
-    parent = np.arange(nodes)
-    while one.size:
-        a, b = parent[one], parent[two]
-        np.minimum.at(parent, np.maximum(a, b), np.minimum(a, b))
-        while not np.array_equal(jumped := parent[parent], parent):
-            parent = jumped
-        apart = parent[one] != parent[two]
-        one, two = one[apart], two[apart]
-    return parent

@@ -23,7 +23,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from segflow.metrics.results import SurfaceScores, SurfaceSummary, Unit
 from segflow.metrics.windows import Codes, Window
@@ -133,6 +132,8 @@ def _distances(
     here: NDArray[np.int64], there: NDArray[np.int64], shape: tuple[int, ...], matrix: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the distance of each cell of one surface to the nearest of another; cells of both are at 0."""
+    from scipy.spatial import KDTree
+
     apart = np.flatnonzero(~np.isin(here, there, assume_unique=True))
     found = np.zeros(here.size)
     if apart.size:

@@ -1,7 +1,7 @@
 """Connected components of an array that is read in slabs along its first axis, joined across their seams.
 
 Within a slab they are found by `cc3d` (Silversmith, connected-components-3d); pieces that meet at a seam are joined as
-a graph (`scipy.sparse.csgraph`). Memory: one slab, and a few numbers for each piece.
+a graph (`segflow.union`). Memory: one slab, and a few numbers for each piece.
 """
 
 from __future__ import annotations
@@ -12,12 +12,10 @@ from itertools import product
 from math import prod
 from typing import Any, Literal
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from segflow.union import united
 from tiling import Box
 
 Read = Callable[[Box], NDArray[Any]]
@@ -105,7 +103,7 @@ def components(
         edge = pieces[-1].astype(np.int64) + (offset - 1), marked[-1].copy()
         found.append(_slab(pieces, marked, count, box, whole))
         offset += count
-    of_piece = _united(joints, offset)
+    of_piece = united(np.concatenate([np.empty((0, 2), np.int64), *joints]), offset).astype(np.int64)
     ends = np.cumsum([len(slab.size) for slab in found])
     number = int(of_piece.max(initial=-1)) + 1
     size, first = np.zeros(number, np.int64), np.full(number, np.iinfo(np.int64).max)
@@ -121,6 +119,8 @@ def components(
 
 def _pieces(marked: NDArray[np.uint32], connectivity: Connectivity) -> tuple[NDArray[np.unsignedinteger], int]:
     """Number the pieces of a slab from 1; 0 = none."""
+    import cc3d
+
     raw, count = cc3d.connected_components(
         np.ascontiguousarray(marked), connectivity=_CC3D[connectivity, marked.ndim], return_N=True
     )
@@ -157,12 +157,3 @@ def _joined(
         meets = (before[1][here] == after[1][there]) & (before[1][here] != 0)
         found.append(np.stack((before[0][here][meets], after[0][there][meets]), axis=1))
     return np.unique(np.concatenate(found), axis=0)
-
-
-def _united(joints: Sequence[NDArray[np.int64]], pieces: int) -> NDArray[np.int64]:
-    """Return the component of each piece."""
-    pairs = np.concatenate([np.empty((0, 2), np.int64), *joints])
-    graph = coo_array((np.ones(len(pairs), np.bool_), (pairs[:, 0], pairs[:, 1])), shape=(pieces, pieces))
-    if pieces == 0:
-        return np.empty(0, np.int64)
-    return np.asarray(connected_components(graph.tocsr(), directed=False)[1]).astype(np.int64)

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from segflow.io.vectors.walks import Ints
+from segflow.union import united
 
 # Rows from the first to before the second, as labels.
 ReadRows = Callable[[int, int], NDArray[Any]]
@@ -104,7 +103,7 @@ def _numbered(
 
 def _measured(
     read: ReadRows, strips: Sequence[tuple[int, int]], connectivity: int, nodata: int | None
-) -> tuple[dict[int, int], Ints, Ints, NDArray[np.uint16]]:
+) -> tuple[dict[int, int], NDArray[np.int32], Ints, NDArray[np.uint16]]:
     """Return where strips' regions begin, the map's region of each, and cells and label of the map's regions."""
     begins: dict[int, int] = {}
     cells: list[Ints] = []
@@ -125,15 +124,17 @@ def _measured(
         before = numbers[-1].astype(np.int64) + total
         total += count + 1
     links = np.concatenate(same) if same else np.zeros((0, 2), np.int64)
-    graph = coo_array((np.ones(len(links), np.int8), (links[:, 0], links[:, 1])), shape=(total, total))
-    count, region = connected_components(graph, directed=False)
+    region = united(links, total)
+    count = int(region.max(initial=-1)) + 1
     value = np.zeros(count, np.uint16)
     value[region] = np.concatenate(values)
     sizes = np.bincount(region, np.concatenate(cells), count).astype(np.int64)
     return begins, region, np.minimum(sizes, _LARGEST), value
 
 
-def _meet(best: Ints, region: Ints, window: NDArray[np.uint16], cells: Ints, size: int, connectivity: int) -> None:
+def _meet(
+    best: Ints, region: NDArray[np.int32], window: NDArray[np.uint16], cells: Ints, size: int, connectivity: int
+) -> None:
     """Note the largest neighbour that each small region has met so far, in `best`.
 
     Args:

@@ -13,14 +13,13 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from segflow.io.vectors.chains import linked_rings, no_chains
 from segflow.io.vectors.corners import corners
 from segflow.io.vectors.parts import Features, Parts, finished, joined_parts, ordered
 from segflow.io.vectors.rings import Rings, joined
 from segflow.io.vectors.walks import Ints
+from segflow.union import united
 
 # Gives of a strip's values, (rows, columns), which points inside it borders pass, (rows + 1, columns + 1).
 Simplifier = Callable[[NDArray[Any]], NDArray[np.bool_]]
@@ -254,8 +253,7 @@ def _one_number_each(pairs: Ints, count: int) -> tuple[list[tuple[int, int]], In
     before = np.unique(pairs[:, 0], return_inverse=True)[1]
     now, place = np.unique(pairs[:, 1], return_inverse=True)
     size = len(now) + (int(before.max()) + 1 if len(before) else 0)
-    graph = coo_array((np.ones(len(pairs)), (place, before + len(now))), shape=(size, size))
-    label = connected_components(graph, directed=False)[1][: len(now)]
+    label = united(np.column_stack((place, before + len(now))), size)[: len(now)]
     lowest = now[np.unique(label, return_index=True)[1]][np.unique(label, return_inverse=True)[1]]
     known = list(zip(pairs[:, 0].tolist(), lowest[place].tolist(), strict=True))
     if np.array_equal(lowest, now):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Ints = NDArray[np.int64]
 
@@ -33,6 +35,8 @@ def walks(following: Ints) -> Walks:
     Args:
         following: (n,) the element that comes after each, -1 at the end of a list; no two are followed by the same.
     """
+    from scipy.sparse.csgraph import breadth_first_order, connected_components
+
     count = len(following)
     if count == 0:
         return Walks(np.zeros(0, np.int64), np.zeros(1, np.int64))
@@ -57,6 +61,8 @@ def walks(following: Ints) -> Walks:
 
 def _graph(targets: Ints, degrees: NDArray[np.generic]) -> csr_array:
     """Return a graph of as many nodes as there are degrees, given the targets of each node's edges."""
+    from scipy.sparse import csr_array
+
     ends = np.concatenate(([0], np.cumsum(degrees, dtype=np.int64))).astype(np.int32)
     shape = (len(degrees), len(degrees))
     return csr_array((np.ones(len(targets)), targets.astype(np.int32), ends), shape=shape)
