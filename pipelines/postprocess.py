@@ -43,7 +43,7 @@ def postprocess(plan: ScenePlan, workshop: Workshop, totals: Totals) -> Totals:
     if plan.postprocess is None:
         return totals
     began = perf_counter()
-    counts = Counts.zero(plan.card.ids)
+    counts = Counts.zero(plan.card.ids, referenced=plan.reference is not None)
     passes = _passes(plan)
     with open_scene(plan) as scene:
         for number, change in enumerate(passes):

@@ -150,3 +150,10 @@ def test_a_class_that_the_model_has_not_is_refused_by_name(tmp_path: Path, scene
     outcome = run(parse_recipe(recipe, tmp_path))
     assert outcome.exit_code == 2
     assert "the class 0, which random-raster has not" in str(outcome.report.scenes[0].error)
+
+
+def test_without_a_reference_changed_labels_have_no_scores(tmp_path: Path, scene: dict[str, Any]) -> None:
+    bare = {key: value for key, value in scene.items() if key != "references"}
+    found = report_of(done(bare, tmp_path / "changed", postprocess={"sieve": 25}))
+    assert found["overall"] is None
+    assert found["confusion_matrix"] is None
