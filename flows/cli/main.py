@@ -19,7 +19,9 @@ _EPILOG = "Exit codes: 0 done; 1 some scenes failed; 2 wrong usage or nothing co
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    options = parser().parse_args(argv)
+    options, strange = parser().parse_known_args(argv)
+    if strange:
+        options.parser.error(f"unrecognized arguments: {' '.join(strange)}")
     _log(options.verbose - options.quiet)
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -188,7 +190,7 @@ def _command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: str, text: str
 ) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    command.set_defaults(module=module)
+    command.set_defaults(module=module, parser=command)
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     command.add_argument("-v", "--verbose", action="count", default=0, help="say more")
     command.add_argument("-q", "--quiet", action="count", default=0, help="say less")

@@ -31,9 +31,9 @@ def recipe_of(options: argparse.Namespace) -> Recipe:
                 settings[key] = getattr(options, flag)
         return read_recipe(Path(options.recipe), settings)
     if options.model is None or options.input is None:
-        lacking = " and ".join(flag for flag in ("model", "input") if getattr(options, flag) is None)
+        lacking = " nor ".join(f"--{flag}" for flag in ("model", "input") if getattr(options, flag) is None)
         raise RecipeError(
-            f"there is no recipe, and --{lacking.replace(' and ', ' and --')} is not given",
+            f"there is no recipe, nor {lacking}",
             "segflow run RECIPE, or segflow run -m WEIGHTS -i INPUT -o FOLDER",
             "`segflow sample aerial FOLDER` makes a recipe to start from",
         )

@@ -23,6 +23,8 @@ _EXPLAINED = {
     "done": "segmented",
     "outside": "leads out of the folder, not read",
 }
+_NONE = """  no run by `segflow run --new`, `serve` or `deploy` yet, which alone are counted here;
+  what a plain `segflow run` has done is told by report.html in its output folder"""
 
 
 def main(options: argparse.Namespace) -> int:
@@ -80,7 +82,7 @@ def _text(found: dict[str, Any]) -> str:
         lines.append(f"  {row['state']:<12} {row['name']}{error}")
     lines += [f"  and {len(found['scenes']) - _MOST:,} more; --json lists all"] if len(found["scenes"]) > _MOST else []
     lines += [f"  {'outside':<12} {name}" for name in found["outside"][:_MOST]]
-    lines += ["last runs"] if found["runs"] else []
+    lines += ["last runs"] if found["runs"] else [_NONE]
     for run in found["runs"]:
         when = datetime.fromtimestamp(run["ended"]).strftime("%Y-%m-%d %H:%M")
         lines.append(f"  {when}  {run['state']:<9} {run['done']:,} done, {run['failed']:,} failed  {run['name']}")

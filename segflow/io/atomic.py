@@ -44,7 +44,9 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}",
             "a folder with room and the right to write",
-            "free space, check the folder's permissions, or set outputs.folder",
+            "move the folder of that name away, or set outputs.folder"
+            if path.is_dir()
+            else "free space, check the folder's permissions, or set outputs.folder",
         ) from error
     finally:
         with suppress(OSError):

@@ -165,7 +165,7 @@ def _require_alike(first: _Header, other: _Header) -> None:
         raise InputError(
             f"{other.path} has no {'georeference' if other.affine.is_identity else 'CRS'}",
             "sheets that say where they lie",
-            "give it with gdal_edit.py (-a_ullr, -a_srs), or remove inputs.mosaic",
+            "give it with gdal_edit.py (-a_ullr, -a_srs), or do without inputs.mosaic and outputs.vrt",
         )
     facts: list[tuple[str, Any, Any]] = [
         ("CRS", _named(first.crs), _named(other.crs)),

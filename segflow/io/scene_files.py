@@ -92,7 +92,7 @@ def require_channels(source: Source, card: Card, recipe: Recipe) -> None:
     names = f"{len(card.channels)}: {', '.join(card.channels)}"
     trains = recipe.train is not None and recipe.model is None
     raise InputError(
-        f"{source.name} gives {source.channels} {what}",
+        f"{source.name} gives {source.channels} {what if source.channels != 1 else what[:-1]}",
         f"{names}, as train.channels says" if trains else f"{names}, as {card.name} was trained",
         f"choose them with {key}, or correct train.channels" if trains else f"choose them with {key}, or another model",
     )

@@ -226,9 +226,10 @@ def unknown_ids(what: str, strangers: Mapping[float, int], ids: Sequence[int]) -
     """Return the error for ids that are no class; `strangers` says how often each occurs."""
     named = ", ".join(f"{value:g} ({count} cells)" for value, count in list(strangers.items())[:8])
     more = f" and {len(strangers) - 8} more" if len(strangers) > 8 else ""
+    first, known = f"{next(iter(strangers)):g}", ids[-1]
     remedy = (
-        "map them with references.map, such as {7: 2}, or leave them out with references.ignore "
-        "(segflow evaluate: --map 7=2, --ignore 7)"
+        f"map them with references.map, such as {{{first}: {known}}}, or leave them out: references.ignore: [{first}] "
+        f"(segflow evaluate: --map {first}={known}, --ignore {first}, once for each id)"
         if what == "reference"
         else "check that the prediction and the classes belong to one model, or give the file a nodata value"
     )

@@ -53,7 +53,7 @@ def parse_recipe(
     """Make a recipe of plain data. See `read_recipe`."""
     if not isinstance(data, dict):
         raise RecipeError(
-            f"{origin} holds {type(data).__name__}",
+            f"{origin} is empty" if data is None else f"{origin} holds {type(data).__name__}",
             "a mapping with kind, inputs and model",
             "see pipelines/aerial.yaml for a complete one",
         )

@@ -77,7 +77,8 @@ def comparison_page(run: RunComparison) -> str:
     ]
     differ = sum(item.changed > 0 for item in run.scenes)
     count = len(run.scenes)
-    lead = f'<p class="lead">{differ} of {count} scene{"s" * (count != 1)} differ. {_folders((run.a, run.b))}</p>'
+    said = f"{differ} of {count} scene{'s' * (count != 1)} differ{'s' * (differ == 1)}"
+    lead = f'<p class="lead">{said}. {_folders((run.a, run.b))}</p>'
     return document("Comparison · segflow", "Comparison", "Two runs compared", lead, body, None, ("viewer.css",))
 
 

@@ -34,7 +34,7 @@ def scene_page(report: SceneReport, pictures: Pictures = Pictures()) -> str:  # 
     shown = viewer(pictures, report.classes, report.grid)
     body = [
         sections.tiles(report.overall, report.excluded, prod(report.grid.shape)),
-        sections.notices(report.notices),
+        sections.notices((*_lacking(report), *report.notices)),
         shown,
         sections.pictures(figures(pictures.previews, report.classes), report.classes, still=bool(shown)),
         '<section aria-labelledby="classes"><h2 id="classes">Classes</h2>',
@@ -56,6 +56,14 @@ def scene_page(report: SceneReport, pictures: Pictures = Pictures()) -> str:  # 
     origin = "" if pictures.basemap is None else pictures.basemap.origin
     return document(
         f"{report.scene} · segflow", kicker, report.scene, facts.lead(report), body, report.overall, more, origin
+    )
+
+
+def _lacking(report: SceneReport) -> tuple[str, ...]:
+    """Return what a reader would look for beside the label map in vain."""
+    lacking = ", ".join(item.name for item in report.exports if item.error is not None)
+    return (f"Not written: {lacking}. The label map is whole; why, and what helps, is told under Exports.",) * bool(
+        lacking
     )
 
 

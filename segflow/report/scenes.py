@@ -9,22 +9,16 @@ from urllib.parse import quote
 from segflow.report import facts, numbers
 from segflow.report.schema import SceneState
 
-_HEADS = (
-    ("Scene", "text"),
-    ("State", "text"),
-    ("Extent", "number"),
-    ("Mean IoU", "number"),
-    ("Mean Dice", "number"),
-    ("Pixel accuracy", "number"),
-    ("Kappa", "number"),
-    ("Time", "number"),
-)
+_SCORES = ("Mean IoU", "Mean Dice", "Pixel accuracy", "Kappa")
 
 
 def scene_table(scenes: Sequence[SceneState]) -> str:
     """Return all scenes with links to their pages, each in a row group with what must be known of it."""
-    groups = "".join(_group(state) for state in scenes)
-    heads = "".join(f'<th scope="col" data-sort="{kind}">{name}</th>' for name, kind in _HEADS)
+    scored = any(state.report is not None and state.report.overall is not None for state in scenes)
+    names = ("Scene", "State", "Extent", *_SCORES * scored, "Time")
+    groups = "".join(_group(state, scored, len(names)) for state in scenes)
+    kinds = ("text", "text", *["number"] * (len(names) - 2))
+    heads = "".join(f'<th scope="col" data-sort="{kind}">{name}</th>' for name, kind in zip(names, kinds, strict=True))
     states = "".join(f'<option value="{name}">{name}</option>' for name in sorted({state.state for state in scenes}))
     tools = (
         '<div class="index-tools" data-part="index-tools" hidden>'
@@ -39,7 +33,7 @@ def scene_table(scenes: Sequence[SceneState]) -> str:
     )
 
 
-def _group(state: SceneState) -> str:
+def _group(state: SceneState, scored: bool, columns: int) -> str:
     report = state.report
     name = escape(state.scene)
     if report is not None:
@@ -56,7 +50,7 @@ def _group(state: SceneState) -> str:
     said = [("text", text) for text in (report.notices if report is not None else ())]
     said = ([("text bad", state.error)] if state.error else []) + said
     extent = facts.extent(report.grid) if report is not None else numbers.DASH
-    values = "".join(f"{_number(value)}{numbers.score(value)}</td>" for value in scores)
+    values = "".join(f"{_number(value)}{numbers.score(value)}</td>" for value in scores) * scored
     time = numbers.DASH if seconds is None else numbers.seconds(seconds)
     more = ' class="more"' if said else ""
     rows = (
@@ -65,7 +59,7 @@ def _group(state: SceneState) -> str:
     )
     for place, (kind, text) in enumerate(said, 1):
         more = ' class="more"' if place < len(said) else ""
-        rows += f'<tr{more}><td class="{kind}" colspan="{len(_HEADS)}">{escape(text)}</td></tr>'
+        rows += f'<tr{more}><td class="{kind}" colspan="{columns}">{escape(text)}</td></tr>'
     return f'<tbody data-state="{state.state}">{rows}</tbody>'
 
 

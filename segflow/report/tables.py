@@ -81,7 +81,7 @@ def detail_rows(report: SceneReport) -> list[tuple[str, ...]]:
         return []
     surface, heads = details.surface, ["Class"]
     if surface is not None:
-        heads += [f"HD95 {surface.unit}", "pooled", "HD", "ASSD", f"NSD {surface.tolerance:.3g} {surface.unit}"]
+        heads += [f"HD95 {surface.unit}", "HD95 pooled", "HD", "ASSD", f"NSD {surface.tolerance:.3g} {surface.unit}"]
     heads += ["Boundary IoU"] * (details.boundary is not None)
     heads += ["Detected", "Missed", "False", "F1"] * (details.objects is not None)
     rows = [tuple(heads)]

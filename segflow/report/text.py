@@ -50,7 +50,7 @@ def _details(report: SceneReport) -> list[str]:
         lines.append(f"boundary IoU {numbers.score(details.boundary.mean_iou)} ({width} cells wide)")
     if details.calibration is not None:
         one_of = details.calibration
-        lines.append(f"calibration error {numbers.score(one_of.ece)}, at most {numbers.score(one_of.mce)}")
+        lines.append(f"calibration error {numbers.score(one_of.ece)}, {numbers.score(one_of.mce)} in the worst bin")
     if details.seam is not None and details.seam.score is not None:
         seam = details.seam
         seen = {True: "visible", False: "not visible", None: "too few lines to tell"}[seam.visible]

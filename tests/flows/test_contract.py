@@ -14,7 +14,7 @@ import pytest
 import yaml
 from affine import Affine
 
-from flows.cli.main import parser
+from flows.cli.main import main, parser
 
 HEAVY = {
     "torch",
@@ -45,13 +45,22 @@ def test_help_answers_in_half_a_second(spawn: Any) -> None:
 
 
 def test_the_parser_imports_nothing_heavy() -> None:
-    code = "import sys; from flows.cli.main import parser; parser(); print(*sys.modules)"
+    code = "import sys; from flows.cli.main import main, parser; parser(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not HEAVY & set(loaded)
 
 
 def test_version_is_told(segflow: Any) -> None:
     assert segflow("--version").out.startswith("segflow ")
+
+
+def test_a_flag_that_a_command_has_not_is_told_with_the_commands_own_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "-m", "weights", "a.yaml"])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "usage: segflow plan" in told
+    assert "unrecognized arguments: -m" in told
 
 
 def test_every_command_that_prints_results_has_json_and_every_recipe_can_be_overlaid() -> None:

@@ -27,6 +27,12 @@ def test_a_file_appears_only_when_the_body_has_ended(tmp_path: Path) -> None:
     assert sorted(p.name for p in target.parent.iterdir()) == ["map.tif"]
 
 
+def test_a_folder_in_the_way_is_named_as_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "map.tif").mkdir()
+    with pytest.raises(OutputError, match="move the folder of that name away"), replacing(tmp_path / "map.tif") as part:
+        part.write_bytes(b"whole")
+
+
 def test_a_failed_attempt_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "map.tif"
     target.write_bytes(b"old")

@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from segflow.report import Pictures, Preview, SceneState, run_report
+from segflow.report import ExportFacts, Pictures, Preview, SceneState, run_report
 from segflow.report.page import run_page, scene_page
 
 from .conftest import HOSTILE, IDS
@@ -119,6 +119,20 @@ def test_report_without_reference_has_extents_and_no_scores(bare):
     assert "Area (m²)" in text
     for word in ("IoU", "Confusion", "Dice", "Denominators"):
         assert word not in text
+
+
+def test_an_export_that_is_lacking_is_told_on_the_first_screen(bare):
+    lacking = bare.model_copy(update={"exports": (ExportFacts(name="stac", settings="", error="no CRS"),)})
+    page = scene_page(lacking)
+    assert page.index("Not written: stac") < page.index('id="classes"')
+    assert "Not written" not in scene_page(bare)
+
+
+def test_the_index_has_columns_of_scores_only_where_there_are_scores(report, bare):
+    for shown, columns in ((report, 8), (bare, 4)):
+        page = run_page(run_report("run", [SceneState(scene="s", state="done", report=shown)]))
+        assert page.count("data-sort=") == columns
+        assert ("Mean IoU</th>" in page) == (shown is report)
 
 
 def test_scenes_are_linked_by_quoted_names(report):
