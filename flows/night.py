@@ -6,12 +6,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from threading import Event as Signal
 from threading import Thread
 from time import monotonic, sleep
 from typing import Any, Literal
 
-from flows.drift import drift_of, facts_of
 from flows.ledger import Ledger, Row, open_ledger
 from flows.ledger.looking import Look, Looker, fingerprint_of
 from flows.scene_log import SceneLog
@@ -22,7 +22,7 @@ from pipelines.prepare import NamedScene, Selection
 from pipelines.runner import Outcome, Stages
 from segflow.errors import BusyError, SegflowError
 from segflow.recipe import Recipe, open_text
-from segflow.report import SceneState
+from segflow.report import Results, SceneState, drift_of, results_of, run_report
 
 _LOG = logging.getLogger(__name__)
 _BEATS = 4
@@ -128,7 +128,7 @@ def run_night(
     model = model_of(recipe)
     night = Night(name, recipe.service.max_failed)
     with open_ledger(recipe) as ledger:
-        began = ledger.now()
+        began, before = ledger.now(), _before(ledger)
         looker = Looker(recipe, model, ledger, backfill)
         turn = _Turn(ledger, looker, night, listener, (fingerprint_of(recipe), model.sha256), backfill)
         with _alive(ledger, recipe.service.lease_seconds):
@@ -142,6 +142,7 @@ def run_night(
                         force=False,
                         scenes=fresh,
                         admit=turn.admit,
+                        before=before,
                     )
                     turn.left(outcome)
             except BusyError as error:
@@ -151,11 +152,21 @@ def run_night(
                 turn.end()
         done = len(night.scenes) - len(night.failed)
         if night.scenes:
-            facts = facts_of(night.scenes)
-            before = next((run.facts for run in ledger.runs(_BACK) if run.facts), None)
-            night.drift = drift_of(before, facts, recipe.service.drift)
+            now = results_of(run_report(name, night.scenes, 0))
+            drift = drift_of(before, now, recipe.service.drift)
+            night.drift = [] if drift is None else list(drift.told)
+            facts = {} if now is None else now.model_dump(exclude={"run"})
             ledger.ran(name, began, night.state, done, len(night.failed), facts)
     return night
+
+
+def _before(ledger: Ledger) -> Results | None:
+    """Return what the ledger remembers of the last run that had results."""
+    row = next((run for run in ledger.runs(_BACK) if run.facts), None)
+    if row is None:
+        return None
+    when = datetime.fromtimestamp(row.ended, UTC)
+    return Results(run=f"{row.name} of {when:%Y-%m-%d %H:%M} UTC", **row.facts)
 
 
 def _fresh(looker: Looker, turn: _Turn, recipe: Recipe) -> list[NamedScene]:

@@ -38,7 +38,7 @@ from segflow.io.staging import DamagedStagingError
 from segflow.io.store import require_known
 from segflow.models.model import Model
 from segflow.recipe import Recipe, read_recipe
-from segflow.report import ExportFacts, RunReport, SceneReport, SceneState, run_report, write_run_report
+from segflow.report import ExportFacts, Results, RunReport, SceneReport, SceneState, run_report, write_run_report
 
 _LOG = logging.getLogger(__name__)
 _TRIES = 3
@@ -91,6 +91,7 @@ def run(
     stages: Stages = Stages(),
     scenes: Sequence[NamedScene] | None = None,
     admit: Callable[[NamedScene], bool] = lambda _: True,
+    before: Results | None = None,
 ) -> Outcome:
     """Segment all scenes of a recipe.
 
@@ -105,6 +106,7 @@ def run(
         stages: the stages; a scheduler wraps them.
         scenes: these, in place of all that the recipe means.
         admit: asked before each scene; one that is not admitted is left alone, and is not in the report.
+        before: results of an earlier run, which the report compares with.
 
     Raises:
         SegflowError: the run as a whole cannot be: the recipe, the model, the output folder, the cluster.
@@ -125,7 +127,7 @@ def run(
                 states = [known[item.name] for item in scenes if admit(item)]
                 for state in states:
                     listener(SceneEnded(state))
-                return _ended(recipe, selection, states, stages, partial)
+                return _ended(recipe, selection, states, stages, partial, before)
         with closing(settle(recipe, recorded, calibrated_in(folder))) as engine:
             keep(engine, recipe, recorded)
             if recalled is not None and not same(engine, recalled):
@@ -133,7 +135,7 @@ def run(
             spent = perf_counter() - began
             one = _Run(recipe, selection, shared, engine, executor(engine), stages, listener, force, spent)
             states = [one.scene(item, no, len(scenes), known) for no, item in enumerate(scenes, 1) if admit(item)]
-            return _ended(recipe, selection, states, stages, partial)
+            return _ended(recipe, selection, states, stages, partial, before)
 
 
 def opened(
@@ -163,14 +165,20 @@ def calibrated_in(folder: Path) -> Path:
 
 
 def _ended(
-    recipe: Recipe, selection: Selection, states: list[SceneState], stages: Stages, partial: bool = False
+    recipe: Recipe,
+    selection: Selection,
+    states: list[SceneState],
+    stages: Stages,
+    partial: bool,
+    before: Results | None,
 ) -> Outcome:
     """Tell of all scenes, and send what is new where the recipe says; a look at a part of scenes is not sent."""
     folder = recipe.folder
     if all(state.state in ("failed", "refused") for state in states):
         return Outcome(folder, run_report(recipe.name, states))
     failed = write_together(recipe, folder, states, partial)
-    told = write_run_report(folder, recipe.name, states, recipe.report.bootstrap)
+    drift = recipe.service.drift
+    told = write_run_report(folder, recipe.name, states, recipe.report.bootstrap, before, drift)
     look = selection.window is not None or selection.bbox is not None
     unsent = stages.publish(recipe, told, folder) if recipe.publish is not None and not look else ()
     return Outcome(folder, told, (*failed, *unsent))

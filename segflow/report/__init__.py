@@ -1,5 +1,6 @@
 """Scores to JSON, CSV, Markdown, HTML and plain text. Nothing here reads a scene or runs a network."""
 
+from segflow.report.drift import DriftReport, Results, drift_of, results_of
 from segflow.report.geometry import FileGeometry, GeometryReport
 from segflow.report.page import run_page, scene_page
 from segflow.report.pictures import BaseMap, Pictures, Place
@@ -32,6 +33,7 @@ __all__ = [
     "BaseMap",
     "Bounds",
     "ClassReport",
+    "DriftReport",
     "ExportFacts",
     "FileFacts",
     "FileGeometry",
@@ -41,14 +43,17 @@ __all__ = [
     "Pictures",
     "Place",
     "Preview",
+    "Results",
     "RunFacts",
     "RunReport",
     "SceneReport",
     "SceneState",
     "TilingFacts",
     "bounds_of",
+    "drift_of",
     "from_json",
     "report_schema",
+    "results_of",
     "run_from_json",
     "run_page",
     "run_report",

@@ -10,6 +10,7 @@ from math import prod
 
 from segflow.report import evidence, facts, sections
 from segflow.report.across import across_sections
+from segflow.report.drift import drift_section
 from segflow.report.geometry import geometry_section
 from segflow.report.images import figures
 from segflow.report.measures import details_sections
@@ -97,7 +98,9 @@ def run_page(report: RunReport) -> str:
     if pooled is not None:
         cells = sum(prod(state.report.grid.shape) for state in report.scenes if state.report is not None)
         body.append(sections.tiles(pooled.overall, pooled.excluded, cells))
+    body.append(sections.notices(() if report.drift is None else report.drift.told))
     body.append(scene_table(report.scenes))
+    body.append(drift_section(report.drift))
     if pooled is not None:
         kinds = {state.report.grid.kind for state in report.scenes if state.report is not None}
         cells_name = "voxels" if kinds == {"volume"} else "pixels"

@@ -12,6 +12,7 @@ from segflow.grid import Grid, Kind
 from segflow.metrics import Counts, Scores
 from segflow.metrics.results import Bootstrap, Cases, Details
 from segflow.models.card import LabelClass
+from segflow.report.drift import DriftReport
 from segflow.report.geometry import GeometryReport
 
 State = Literal["done", "unchanged", "failed", "refused"]
@@ -241,6 +242,7 @@ class RunReport(_Part):
     name: str
     scenes: tuple[SceneState, ...]
     pooled: PooledReport | None = Field(None, description="Null when no scene has a report, or their classes differ.")
+    drift: DriftReport | None = Field(None, description="Beside the run before; null where no ledger knows one.")
 
 
 def scene_report(scene: str, grid: Grid, result: Scores, **facts: Any) -> SceneReport:

@@ -122,6 +122,8 @@ def run_markdown(report: RunReport) -> str:
             )
         )
     parts = [f"# {_cell(report.name)}", markdown_table(rows, left=2)]
+    if report.drift is not None and report.drift.told:
+        parts.append("\n".join(f"> {_cell(text)}" for text in report.drift.told))
     if report.pooled is not None:
         parts.append(f"## All {report.pooled.scenes} scenes together")
         parts.append(_scored(report.pooled.classes, report.pooled.overall))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segflow.io.atomic import write_text
+from segflow.report.drift import Results, drift_of, results_of
 from segflow.report.page import run_page, scene_page
 from segflow.report.pictures import Pictures
 from segflow.report.pooling import RESAMPLES, run_report
@@ -35,13 +36,29 @@ def write_scene_report(
     return data, page
 
 
-def write_run_report(folder: Path, name: str, states: Sequence[SceneState], resamples: int = RESAMPLES) -> RunReport:
+def write_run_report(
+    folder: Path,
+    name: str,
+    states: Sequence[SceneState],
+    resamples: int = RESAMPLES,
+    before: Results | None = None,
+    drift: float | None = None,
+) -> RunReport:
     """Write `report.html`, `report.md`, `metrics.csv` and then `report.json`, and return what they tell.
+
+    Args:
+        folder: where they go.
+        name: of the run.
+        states: what became of its scenes.
+        resamples: for intervals of the scores.
+        before: results of an earlier run, to compare with.
+        drift: what moves by more than this since is told.
 
     Raises:
         OutputError: a file cannot be written.
     """
     report = run_report(name, states, resamples)
+    report = report.model_copy(update={"drift": drift_of(before, results_of(report), drift)})
     write_text(folder / "report.html", run_page(report))
     write_text(folder / "report.md", run_markdown(report))
     write_text(folder / "metrics.csv", metrics_csv(report))

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import yaml
 
-from flows.drift import drift_of, facts_of
 from segflow.errors import RecipeError
 from segflow.recipe import Recipe
 
@@ -99,28 +98,28 @@ def test_the_recipes_of_prefect_yaml_can_be_meant() -> None:
         assert item["tags"] == ["segflow"]
 
 
-def test_drift_is_told_where_a_share_or_a_score_moved_by_more_than_was_set() -> None:
-    before = {"shares": {"water": 0.5, "wood": 0.5}, "mean_iou": 0.8}
-    now = {"shares": {"water": 0.45, "wood": 0.5, "town": 0.05}, "mean_iou": 0.7}
-    assert drift_of(before, now, None) == drift_of(None, now, 0.01) == drift_of(before, {}, 0.01) == []
-    assert drift_of(before, now, 0.2) == []
-    assert drift_of(before, now, 0.06) == ["mean IoU 0.700, 0.800 in the run before"]
-    assert drift_of(before, now, 0.04) == [
-        "water covers 45.0%, 50.0% in the run before",
-        "town covers 5.0%, 0.0% in the run before",
-        "mean IoU 0.700, 0.800 in the run before",
-    ]
-    assert drift_of(now, before | {"mean_iou": None}, 0.2) == []
-    assert facts_of([]) == {}
-
-
-def test_a_run_that_drifts_from_the_one_before_says_so(making: Any, segflow: Any) -> None:
+def test_a_run_that_drifts_from_the_one_before_says_so_in_its_message_and_its_report(making: Any, segflow: Any) -> None:
     making.model()
     making.raster("in/s0.tif", shape=(80, 90))
     service = {"settle_seconds": 0.1, "drift": "1 %"}
     recipe = making.recipe(name="drifts", inputs="in", service=service)
     assert segflow("run", recipe, "--new", "--json", "-q").json["drift"] == []
+    out = making.folder / "out"
+    first = json.loads((out / "report.json").read_text())
+    assert first["drift"] is None
+    assert "the run before" not in (out / "report.html").read_text()
     making.write("in/s2.tif", np.full((3, 80, 90), 7, np.uint8))
     told = segflow("run", recipe, "--new", "--json", "-q").json["drift"]
     assert told
     assert all("in the run before" in line for line in told)
+    second = json.loads((out / "report.json").read_text())
+    assert second["drift"]["told"] == told
+    assert second["drift"]["allowed"] == 0.01
+    for number, row in enumerate(second["drift"]["classes"]):
+        for run, key in ((first, "share_before"), (second, "share")):
+            cells = [item["pixels"] for item in run["pooled"]["classes"]]
+            assert row[key] == cells[number] / sum(cells)
+    page = (out / "report.html").read_text()
+    assert 'id="drift"' in page
+    assert told[0] in page
+    assert told[0] in (out / "report.md").read_text()
