@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 
+from segflow.metrics.means import mean_of_known
 from segflow.metrics.results import BoundaryScores, BoundarySummary
 from segflow.metrics.windows import Codes, Window
 
@@ -73,6 +74,4 @@ class BoundaryMeter:
 def summarise_boundaries(found: Sequence[BoundaryScores], width: int) -> BoundarySummary:
     """Return the mean over classes; those on one side only are 0 in it."""
     values = [item.iou for item in found if item.iou is not None]
-    return BoundarySummary(
-        width_cells=width, mean_iou=sum(values) / len(values) if values else None, classes_scored=len(values)
-    )
+    return BoundarySummary(width_cells=width, mean_iou=mean_of_known(values), classes_scored=len(values))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segflow.metrics.means import mean_of_known
 from segflow.metrics.results import ObjectScores, ObjectsSummary
 from segflow.metrics.windows import Pair
 from segflow.postprocess import components
@@ -125,7 +126,7 @@ def summarise_objects(
     held = [item for item in found if item.f1 is not None]
 
     def mean(key: str) -> float | None:
-        return sum(getattr(item, key) for item in held) / len(held) if held else None
+        return mean_of_known(getattr(item, key) for item in held)
 
     return ObjectsSummary(
         iou_over=iou_over,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from segflow.metrics.means import mean_of_known
 from segflow.metrics.results import RegionClass, RegionScores, TileMap
 from segflow.metrics.windows import Window
 from tiling import Box
@@ -75,18 +76,13 @@ class RegionMeter:
             name=name,
             cells=total,
             pixel_accuracy=int(right.sum()) / total if total else None,
-            mean_iou=_mean(iou),
-            mean_dice=_mean(dice),
+            mean_iou=mean_of_known(iou),
+            mean_dice=mean_of_known(dice),
             classes=tuple(
                 RegionClass(id=i, iou=one, dice=two, support=int(n))
                 for i, one, two, n in zip(self._ids, iou, dice, support, strict=True)
             ),
         )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 class TileMeter:

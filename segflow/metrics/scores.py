@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segflow.metrics.counts import Counts
+from segflow.metrics.means import mean_of_known
 from segflow.models.card import LabelClass
 
 
@@ -186,9 +187,9 @@ def _overall(matrix: NDArray[np.int64], rows: Sequence[ClassScores]) -> Overall:
     weighted = sum((row["iou"] or 0.0) * row["support"] for row in rows)
     return Overall(
         pixel_accuracy=right / total if total else None,
-        mean_class_accuracy=_mean([row["recall"] for row in held]),
-        mean_iou=_mean([row["iou"] for row in present]),
-        mean_dice=_mean([row["dice"] for row in present]),
+        mean_class_accuracy=mean_of_known([row["recall"] for row in held]),
+        mean_iou=mean_of_known([row["iou"] for row in present]),
+        mean_dice=mean_of_known([row["dice"] for row in present]),
         frequency_weighted_iou=weighted / total if total else None,
         kappa=_kappa(right, total, sum(a * b for a, b in zip(support, predicted, strict=True))),
         pixels_scored=total,
@@ -210,11 +211,6 @@ def _binary(rows: Sequence[ClassScores]) -> Binary | None:
         return None
     fore = rows[1]
     return Binary(id=fore["id"], name=fore["name"], recall=fore["recall"], precision=fore["precision"], f1=fore["dice"])
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _denominators(

@@ -24,6 +24,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from segflow.metrics.means import mean_of_known
 from segflow.metrics.results import SurfaceScores, SurfaceSummary, Unit
 from segflow.metrics.windows import Codes, Window
 
@@ -164,9 +165,7 @@ def summarise_surfaces(
     wrong = len(states["missed"]) + len(states["invented"])
 
     def mean(key: str, bad: float | None = None) -> float | None:
-        values = [value for _, item in found if (value := getattr(item, key)) is not None]
-        values += [bad] * wrong if bad is not None else []
-        return sum(values) / len(values) if values else None
+        return mean_of_known([*(getattr(item, key) for _, item in found), *[bad] * wrong])
 
     said = [
         f"mean distances over {len(states['measured'])} of {len(found)} classes, those that are on both sides",

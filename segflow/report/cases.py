@@ -7,8 +7,9 @@ scenes where they can be measured, and say how many those are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
+from segflow.metrics.means import mean_of_known
 from segflow.metrics.results import CaseClass, Cases, ClassDetails, SurfaceScores
 from segflow.report.schema import ClassReport, SceneReport
 
@@ -45,16 +46,16 @@ def _class(reports: Sequence[SceneReport], number: int, comparable: bool) -> Cas
         scenes=sum(held is not None for held in there),
         missed=there.count("missed"),
         invented=there.count("invented"),
-        mean_dice=_mean(row.dice for row in rows),
-        mean_volume_similarity=_mean(item.volume.similarity for item in found),
-        mean_nsd=_mean(item.nsd for item in surfaces),
-        mean_hd95_max=_mean(item.hd95_max for item in surfaces if comparable),
-        mean_hd95_max_worst=_mean(
+        mean_dice=mean_of_known(row.dice for row in rows),
+        mean_volume_similarity=mean_of_known(item.volume.similarity for item in found),
+        mean_nsd=mean_of_known(item.nsd for item in surfaces),
+        mean_hd95_max=mean_of_known(item.hd95_max for item in surfaces if comparable),
+        mean_hd95_max_worst=mean_of_known(
             _or_worst(item.surface, far, lambda surface: surface.hd95_max)
             for item, far in zip(found, worst, strict=True)
             if comparable
         ),
-        mean_assd=_mean(item.assd for item in surfaces if comparable),
+        mean_assd=mean_of_known(item.assd for item in surfaces if comparable),
         measured=sum(item.state == "measured" for item in surfaces),
         objects_detected=detected,
         objects_missed=missed,
@@ -76,8 +77,3 @@ def _or_worst(surface: SurfaceScores | None, far: float, of: Callable[[SurfaceSc
     if surface is None or surface.state == "absent":
         return None
     return far if surface.state in ("missed", "invented") else of(surface)
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
