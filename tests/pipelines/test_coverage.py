@@ -20,11 +20,6 @@ from tests.pipelines.test_mosaic import cut, recipe_of, require_windows_of
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def raster(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hole = (slice(80, 130), slice(60, 140))
     return write_raster(tmp_path_factory.mktemp("raster") / "scene.tif", hole=hole)

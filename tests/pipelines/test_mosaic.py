@@ -26,11 +26,6 @@ from tiling import Box
 ROWS, COLUMNS = (0, 90, 170, 300), (0, 101, 260)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"))
-
-
 def moved(affine: Affine, right: float, down: float) -> Affine:
     a, b, c, d, e, f = affine[:6]
     return Affine(a, b, a * right + b * down + c, d, e, d * right + e * down + f)

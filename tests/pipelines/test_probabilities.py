@@ -17,11 +17,6 @@ from tests.pipelines.test_run import cut_off
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def raster(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hole = (slice(20, 60), slice(30, 100))
     return write_raster(tmp_path_factory.mktemp("raster") / "scene.tif", shape=(150, 130), hole=hole)

@@ -26,11 +26,6 @@ from tests.making import make_model, write_labels, write_raster, write_volume
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def raster(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hole = (slice(40, 180), slice(30, 200))
     return write_raster(tmp_path_factory.mktemp("raster") / "scene.tif", hole=hole)

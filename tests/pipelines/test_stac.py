@@ -30,15 +30,10 @@ from segflow.errors import OutputError, RecipeError
 from segflow.grid import Grid
 from segflow.io.exports.stac_facts import footprint, when
 from segflow.recipe import parse_recipe, read_recipe
-from tests.making import make_model, write_raster
+from tests.making import write_raster
 from tests.pipelines.test_mosaic import cut, recipe_of
 
 ASKED = {"stac": True, "confidence": True, "probabilities": True, "coverage": True, "qml": True}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
