@@ -144,10 +144,7 @@ def _classes(night: Night) -> list[dict[str, Any]]:
 def _markdown(recipe: Recipe, night: Night) -> str:
     lines = [f"# {night.name}: {night.state}", "", night.summary, "", f"Results: `{recipe.folder}`", ""]
     for title, told in (
-        (
-            "Failed",
-            [f"**{item.scene}**: {open_text(item.error.splitlines()[0])}" for item in night.failed if item.error],
-        ),
+        ("Failed", [f"**{item.scene}**: {_first(item.error)}" for item in night.failed]),
         ("In quarantine now", night.quarantined),
         ("Drift", night.drift),
         ("Not sent", [open_text(text) for text in night.unsent]),

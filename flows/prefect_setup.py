@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import cast
 
@@ -82,9 +83,6 @@ def _put(wanted: Automation) -> None:
 
 
 def _pool(client: SyncPrefectClient, name: str) -> str:
-    text = f"runs deployments; `prefect worker start --pool {name}` on each machine that works"
-    try:
+    with suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=name, type="process", description="segflow"))
-    except ObjectAlreadyExists:
-        return text
-    return text
+    return f"runs deployments; `prefect worker start --pool {name}` on each machine that works"

@@ -31,9 +31,8 @@ def viewer(pictures: Pictures, classes: Sequence[ClassReport], grid: GridReport,
     raster = pictures.pyramid is not None
     stage = _map() if raster else _planes()
     background = None if raster or classes[0].id != 0 else 0
-    controls = _controls(_modes(pictures, names), classes, raster, background)
-    if pictures.basemap is not None:
-        controls = controls.replace("<fieldset>", f"{_base(pictures.basemap)}<fieldset>", 1)
+    base = "" if pictures.basemap is None else _base(pictures.basemap)
+    controls = _controls(_modes(pictures, names), classes, raster, background, base)
     library = "map" if raster else "volume"
     return (
         f'<section class="viewer" id="viewer" aria-label="Picture" data-kind="{grid.kind}" hidden>'
@@ -88,7 +87,9 @@ def _planes() -> str:
     )
 
 
-def _controls(modes: Mapping[str, str], classes: Sequence[ClassReport], raster: bool, background: int | None) -> str:
+def _controls(
+    modes: Mapping[str, str], classes: Sequence[ClassReport], raster: bool, background: int | None, base: str
+) -> str:
     def choice(part: str, text: str, chosen: str) -> str:
         options = "".join(
             f'<option value="{mode}"{" selected" if mode == chosen else ""}>{escape(name)}</option>'
@@ -125,7 +126,7 @@ def _controls(modes: Mapping[str, str], classes: Sequence[ClassReport], raster: 
         f'<div class="controls">{choice("left", "Left", first)}{choice("right", "Right", second)}'
         f"{slider('line', 'Swipe')}{slider('opacity', 'Opacity')}{ramp}"
         f'<div class="buttons">{buttons}<button type="button" class="plain" data-part="all">All classes</button></div>'
-        f'<fieldset><legend>Classes</legend><div class="classes">{rows}</div></fieldset></div>'
+        f'{base}<fieldset><legend>Classes</legend><div class="classes">{rows}</div></fieldset></div>'
     )
 
 
