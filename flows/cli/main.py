@@ -50,7 +50,16 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _work(commands)
+    _results(commands)
+    _beginning(commands)
+    _operation(commands)
+    _command(commands, "schema", "schema", "print the JSON Schema of recipes")
+    return top
 
+
+def _work(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands that segment, and that make what segments."""
     run = _command(commands, "run", "run", "segment all scenes of a recipe; resumes, and skips what is done")
     _recipe(run, needed=False)
     run.add_argument("-m", "--model", metavar="WEIGHTS", help="builtin:NAME or a path; without a recipe")
@@ -75,9 +84,11 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument(
         "-o", "--output", metavar="FOLDER", help="where the model goes; outputs.folder of the recipe if not given"
     )
-
     train.add_argument("--prefect", action="store_true", help="as a flow run of the configured Prefect API")
 
+
+def _results(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands that judge results, show them and compare them."""
     evaluate = _command(commands, "evaluate", "evaluate", "compare two label maps on one grid")
     evaluate.add_argument("prediction", metavar="PREDICTION", help="label map, GeoTIFF or NIfTI")
     evaluate.add_argument("reference", metavar="REFERENCE", help="label map on the same grid")
@@ -98,7 +109,6 @@ def parser() -> argparse.ArgumentParser:
 
     report = _command(commands, "report", "report", "make the pages of an output folder anew")
     report.add_argument("folder", metavar="FOLDER", help="output folder of a run")
-
     report.add_argument(
         "--basemap",
         metavar="URL",
@@ -121,6 +131,9 @@ def parser() -> argparse.ArgumentParser:
         "Exit codes: 0 no cell differs; 1 some do, or a scene is in one of both only; 2 nothing could be compared."
     )
 
+
+def _beginning(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands to begin with: models, samples, a recipe."""
     models = _command(commands, "models", "models", "list the built-in models or the architectures, or show a card")
     models.add_argument("action", nargs="?", choices=("show",), help="print a model's card")
     models.add_argument("name", nargs="?", metavar="NAME", help="a built-in's name, torchvision:NAME, or a path")
@@ -141,10 +154,6 @@ def parser() -> argparse.ArgumentParser:
     init.add_argument(
         "--trust", action="store_true", help="let the model's file run its code, if it cannot be read else"
     )
-
-    _operation(commands)
-    _command(commands, "schema", "schema", "print the JSON Schema of recipes")
-    return top
 
 
 def _operation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
