@@ -139,7 +139,10 @@ class Looker:
         if before.identity is not None:
             return self._by_state(item, before, look)
         whole = now - before.since >= self._recipe.service.settle_seconds
-        (look.fresh.append(item) if whole and not _is_unfinished(paths) else look.waiting.append(item.name))
+        if whole and not _is_unfinished(paths):
+            look.fresh.append(item)
+        else:
+            look.waiting.append(item.name)
         return None
 
     def _by_state(self, item: NamedScene, before: Sighting | None, look: Look) -> None:

@@ -19,7 +19,7 @@ class Image:
 
     Attributes:
         member: the file.
-        sop_class, sop_instance: UIDs of what it is and which it is.
+        sop_instance: UID of which it is.
         syntax: UID of the transfer syntax.
         rows, columns: pixels of a frame.
         samples: values a pixel; 3 for colours.
@@ -33,7 +33,6 @@ class Image:
     """
 
     member: Member
-    sop_class: str
     sop_instance: str
     syntax: str
     rows: int

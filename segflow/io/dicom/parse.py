@@ -94,7 +94,6 @@ def _frames(member: Member, file: BinaryIO, data: Any, extra: tuple[str, ...]) -
     tags = {key: _text(data.get(key)) for key in (*SHOWN, *extra)}
     image = Image(
         member=member,
-        sop_class=str(data.get("SOPClassUID", "")),
         sop_instance=str(data.get("SOPInstanceUID", "")),
         syntax=syntax,
         rows=int(data.Rows),
