@@ -330,7 +330,7 @@ def _require_expressible(task: Task, card: Card, recipe: Recipe) -> None:
         raise PlanError(
             f"class id {max(card.ids)} in a raster",
             "ids up to 255, since the label map is uint8",
-            "renumber the classes",
+            "renumber the classes; more than 255 of them need models of their own",
         )
     if task.nodata in card.ids:
         name = card.classes[card.ids.index(task.nodata)].name

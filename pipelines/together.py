@@ -38,7 +38,8 @@ def write_together(
     """
     reports = [state.report for state in states if state.report is not None]
     left = () if recipe.outputs.bids else _told(DESCRIPTION, lambda: _left(folder))
-    return (*left, *(_written(recipe, folder, reports, partial) if reports else ()))
+    led = () if recipe.outputs.stac else _told(COLLECTION, lambda: _led_nowhere(folder / COLLECTION))
+    return (*left, *led, *(_written(recipe, folder, reports, partial) if reports else ()))
 
 
 def _left(folder: Path) -> None:
@@ -48,6 +49,13 @@ def _left(folder: Path) -> None:
     ):
         for name in SHARED:
             remove_file(folder / name)
+
+
+def _led_nowhere(path: Path) -> None:
+    """Remove a collection of which no item is left."""
+    items = items_of(path)
+    if items and not any(path.with_name(f"{name}_stac.json").is_file() for name in items):
+        remove_file(path)
 
 
 def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport], partial: bool) -> Iterator[str]:

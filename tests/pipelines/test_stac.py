@@ -204,6 +204,17 @@ def test_the_vrt_shows_all_label_maps_with_colours_and_names(made: Path) -> None
     assert "<F>class 2</F>" in (made / "town.vrt").read_text()
 
 
+def test_a_collection_goes_with_its_last_item_and_only_if_it_led_to_any(tmp_path: Path, model: Path) -> None:
+    raster, out = write_raster(tmp_path / "scene.tif", (60, 70)), tmp_path / "out"
+    run(recipe_of(out, raster, model, False, outputs={"stac": True}))
+    assert (out / "collection.json").is_file()
+    run(recipe_of(out, raster, model, False, outputs={}))
+    assert not [path.name for path in out.iterdir() if path.name in ("collection.json", "scene_stac.json")]
+    (out / "collection.json").write_text("{}")
+    run(recipe_of(out, raster, model, False, outputs={}))
+    assert (out / "collection.json").read_text() == "{}"
+
+
 def test_a_night_adds_its_scenes_to_the_collection_and_to_the_vrt(tmp_path: Path, model: Path) -> None:
     sheets = cut(write_raster(tmp_path / "scene.tif", (100, 210)), tmp_path / "in", (0, 100), (0, 70, 140, 210))
     out = tmp_path / "out"

@@ -97,7 +97,8 @@ def srid_of(crs: str) -> int:
         raise OutputError(
             f"the raster's CRS ({known.name}) has no EPSG code, by which PostGIS could know it",
             "a CRS of the EPSG register",
-            "reproject the raster (gdalwarp -t_srs EPSG:...), or write gpkg, fgb or parquet, which hold any CRS",
+            "name its code, if you know it (gdal_edit.py -a_srs EPSG:...), reproject it (gdalwarp -t_srs EPSG:...), "
+            "or write gpkg, fgb or parquet, which hold any CRS",
         )
     return int(code)
 
