@@ -18,8 +18,8 @@ def summary(report: SceneReport) -> str:
         total = f" in {numbers.seconds(run.seconds['total'])}" if "total" in run.seconds else ""
         minimum = "" if run.forwards == run.forwards_minimum else f" (minimum {run.forwards_minimum:,})"
         lines.append(
-            f"{run.forwards:,} forward passes{minimum}{total}, {run.backend} on {run.device}, "
-            f"peak memory {numbers.size(run.peak_rss_bytes)}"
+            f"{run.forwards:,} forward pass{'es' * (run.forwards != 1)}{minimum}{total}, "
+            f"{run.backend} on {run.device}, peak memory {numbers.size(run.peak_rss_bytes)}"
         )
     lines += ["", *_aligned(class_rows(report.classes)), ""]
     if report.overall is not None:
