@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "segflow,pipelines,flows")
+os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
 
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from prefect.states import Completed, Failed
 
 from flows.artifacts import Progress, tell, tell_trained
 from flows.night import Night, run_night
+from flows.run_log import progress_logged
 from flows.slots import slots
 from flows.workers import with_workers
 from pipelines.events import Event, Listener
@@ -101,7 +103,8 @@ def segment(
     call = _call.get() or _Call()
     logger = get_run_logger()
     parsed = call.recipe or parse_recipe(recipe, Path(base), origin="the flow run's recipe")
-    outcome = with_workers(parsed, _selection(selection or {}), force=force, listener=call.listener, stages=STAGES)
+    with progress_logged():
+        outcome = with_workers(parsed, _selection(selection or {}), force=force, listener=call.listener, stages=STAGES)
     call.outcome.append(outcome)
     scenes = outcome.report.scenes
     broken = [item.scene for item in scenes if item.state in ("failed", "refused")]
@@ -129,7 +132,7 @@ def segment_new(recipe: Recipe, backfill: bool = False) -> State[None]:
     logger = get_run_logger()
     parsed = call.recipe or _filled(recipe)
     name = str(runtime.flow_run.name)
-    with slots(parsed), Progress(parsed.name, call.listener) as listener:
+    with progress_logged(), slots(parsed), Progress(parsed.name, call.listener) as listener:
         night = run_night(parsed, backfill=backfill, listener=listener, stages=STAGES, name=name)
     call.night.append(night)
     for item in night.scenes:

@@ -29,10 +29,17 @@ class SceneStarted:
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
-    """A chunk is stored."""
+    """A chunk is stored.
+
+    Attributes:
+        scene: the scene's name.
+        forwards: patches that were run for it.
+        block: which block it belongs to.
+    """
 
     scene: str
     forwards: int
+    block: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from pipelines.remembered import keep, recall, same
 from pipelines.report import finished, report, report_again
 from pipelines.room import require_room
 from pipelines.settle import settle
+from pipelines.telling import Told
 from pipelines.together import write_together
 from pipelines.workshop import HIDDEN, SCENES, Bench, Workshop, remove_shared, shared_of
 from segflow.errors import ClusterError, InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
@@ -111,7 +112,7 @@ def run(
     Raises:
         SegflowError: the run as a whole cannot be: the recipe, the model, the output folder, the cluster.
     """
-    began = perf_counter()
+    began, listener = perf_counter(), Told(listener)
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
     partial = scenes is not None or selection.limit is not None
     model, scenes = opened(recipe, selection, scenes)
@@ -360,6 +361,6 @@ class _Run:
 
     def _heard(self, scene: str) -> Callable[[ChunkRecord], None]:
         def heard(record: ChunkRecord) -> None:
-            self.listener(ChunkDone(scene, record.forwards))
+            self.listener(ChunkDone(scene, record.forwards, record.block))
 
         return heard

@@ -259,9 +259,9 @@ def _count(text: str) -> int:
 
 def _log(level: int) -> None:
     levels = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
-    logging.basicConfig(
-        level=levels.get(max(-1, level), logging.DEBUG), format="segflow: %(message)s", stream=sys.stderr, force=True
-    )
+    shown = levels.get(max(-1, level), logging.DEBUG)
+    logging.basicConfig(level=shown, format="segflow: %(message)s", stream=sys.stderr, force=True)
+    logging.getLogger().handlers[0].setLevel(shown)  # a flow run's progress goes to its server all the same
     if level < 1:
         # A flow run's log goes to its server; here the same is told by our own lines.
         logging.getLogger().handlers[0].addFilter(lambda record: not record.name.startswith("prefect"))

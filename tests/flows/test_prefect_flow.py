@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.flows.servers import server
+from tests.flows.servers import asked, server
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +27,14 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def flow_runs(api: str, name: str) -> list[dict[str, Any]]:
-    asked = {"flow_runs": {"name": {"any_": [f"segment-{name}-{date.today().isoformat()}"]}}}
-    found: list[dict[str, Any]] = httpx.post(f"{api}/flow_runs/filter", json=asked, timeout=30).json()
+    filters = {"flow_runs": {"name": {"any_": [f"segment-{name}-{date.today().isoformat()}"]}}}
+    found: list[dict[str, Any]] = httpx.post(f"{api}/flow_runs/filter", json=filters, timeout=30).json()
     return found
 
 
 def task_runs(api: str, run: dict[str, Any]) -> list[str]:
-    asked = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-    found = httpx.post(f"{api}/task_runs/filter", json=asked, timeout=30).json()
+    filters = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+    found = httpx.post(f"{api}/task_runs/filter", json=filters, timeout=30).json()
     return sorted(f"{row['name']}: {row['state_type']}" for row in found)
 
 
@@ -44,6 +44,18 @@ def require_task_runs(api: str, run: dict[str, Any], expected: list[str]) -> Non
     while task_runs(api, run) != expected and monotonic() < end:
         sleep(0.2)
     assert task_runs(api, run) == expected
+
+
+def require_logged(api: str, run: dict[str, Any], expected: list[str]) -> None:
+    """Logs come to the server in batches, a little later."""
+    end = monotonic() + 30
+    while True:
+        rows = asked(api, "logs", logs={"flow_run_id": {"any_": [run["id"]]}})
+        lacking = [text for text in expected if not any(row["message"].startswith(text) for row in rows)]
+        if not lacking:
+            return
+        assert monotonic() < end, (lacking, rows)
+        sleep(0.2)
 
 
 def test_a_run_is_a_flow_run_with_one_task_a_stage_and_the_same_bytes(
@@ -62,6 +74,7 @@ def test_a_run_is_a_flow_run_with_one_task_a_stage_and_the_same_bytes(
     (run,) = flow_runs(api, "two")
     assert run["state"]["type"] == "COMPLETED"
     assert run["state"]["message"] == f"2 scenes in {making.folder / 'flow'}"
+    require_logged(api, run, ["s0: scene 1 of 2, ", "s1: scene 2 of 2, "])
     stages = ("export", "plan", "predict", "report")
     require_task_runs(api, run, [f"{stage} {scene}: COMPLETED" for stage in stages for scene in ("s0", "s1")])
     assert run["parameters"] == {

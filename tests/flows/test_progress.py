@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import pty
 import re
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from flows.progress import Lines, remaining
+from flows.run_log import progress_logged
 from pipelines.events import ChunkDone, SceneEnded, SceneStarted
 from segflow.report import SceneState
 
@@ -76,7 +78,7 @@ def test_lines_estimate_by_what_was_done_in_this_run(
     lines(SceneStarted("a", 2, 3, 1000))
     for _ in range(8):
         now[0] += 3.0
-        lines(ChunkDone("a", 100))
+        lines(ChunkDone("a", 100, (0, 0)))
     lines(SceneEnded(SceneState(scene="a", state="done")))
     told = capsys.readouterr().err.splitlines()
     assert told[0] == "a: scene 2 of 3, 1,000 patches"
@@ -93,3 +95,19 @@ def test_lines_estimate_by_what_was_done_in_this_run(
 )
 def test_what_remains_is_told_as_people_say_it(seconds: float, text: str) -> None:
     assert remaining(seconds) == text
+
+
+def test_a_verbose_run_logs_its_scenes(making: Any, segflow: Any) -> None:
+    making.model()
+    making.raster("in/s0.tif", shape=(80, 90))
+    assert "segflow: s0: scene 1 of 1" in segflow("run", making.recipe(inputs="in"), "-v").err
+    assert "segflow: s0: scene" not in segflow("run", making.recipe(inputs="in"), "--force").err
+
+
+def test_a_flow_run_lets_lines_of_progress_through_and_no_others() -> None:
+    progress, others = logging.getLogger("pipelines.telling"), logging.getLogger("pipelines.publish")
+    before = progress.isEnabledFor(logging.INFO), others.isEnabledFor(logging.INFO)
+    with progress_logged():
+        assert progress.isEnabledFor(logging.INFO)
+        assert others.isEnabledFor(logging.INFO) == before[1]
+    assert progress.isEnabledFor(logging.INFO) == before[0]
