@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "segflow,pipelines,flows")
 os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
@@ -21,8 +19,10 @@ from prefect import flow, get_run_logger, runtime, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
+from pydantic import ValidationError
 
 from flows.artifacts import Progress, tell, tell_trained
+from flows.masked_log import mask_logs
 from flows.night import Night, run_night
 from flows.run_log import progress_logged
 from flows.slots import slots
@@ -36,7 +36,10 @@ from pipelines.prepare import Selection, plan_scene
 from pipelines.publish import publish
 from pipelines.report import report
 from pipelines.runner import Outcome, Stages
-from segflow.recipe import Recipe, open_data, parse_recipe
+from segflow.errors import RecipeError
+from segflow.recipe import Recipe, open_recipe, parse_recipe
+
+mask_logs()
 
 
 def _task(stage: Callable[..., Any], scene: str) -> Any:
@@ -150,12 +153,6 @@ def _filled(recipe: Recipe) -> Recipe:
     )
 
 
-def _shown(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as a server's database may keep it: without passwords."""
-    found: dict[str, Any] = open_data(recipe.model_dump(mode="json", exclude_defaults=True))
-    return found
-
-
 def _train_name() -> str:
     """Name a training's flow run by its recipe and day."""
     return f"train-{cast(Recipe, runtime.flow_run.parameters['recipe']).name}-{date.today().isoformat()}"
@@ -181,11 +178,18 @@ def run_new_as_flow(recipe: Recipe, *, backfill: bool, listener: Listener) -> Ni
     """Run what is new as a flow run of the configured Prefect API, and return what it came to.
 
     Raises:
-        SegflowError: the run as a whole cannot be, as in `run_night`.
+        SegflowError: the run as a whole cannot be, as in `run_night`; or the recipe cannot be shown as it was written.
     """
+    try:
+        shown = Recipe.model_validate({**open_recipe(recipe), "base": recipe.base})
+    except ValidationError as error:
+        raise RecipeError(
+            f"the recipe takes what is no free text from the environment: {error.errors()[0]['loc']}",
+            "${VAR} in texts only, in a recipe that Prefect is told of",
+            "write the value itself",
+        ) from error
     call = _Call(listener, recipe)
     token = _call.set(call)
-    shown = Recipe.model_validate({**_shown(recipe), "base": recipe.base})
     try:
         state = segment_new(shown, backfill=backfill, return_state=True)
     finally:
@@ -212,7 +216,7 @@ def run_as_flow(recipe: Recipe, selection: Selection, *, force: bool, listener: 
     chosen = {key: value for key in Selection.__slots__ if (value := getattr(selection, key)) is not None}
     try:
         state = segment(
-            _shown(recipe),
+            open_recipe(recipe),
             base=recipe.base,
             selection=chosen or None,
             force=force,

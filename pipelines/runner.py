@@ -37,6 +37,7 @@ from segflow.io.exports import Exporter
 from segflow.io.lock import locked
 from segflow.io.staging import DamagedStagingError
 from segflow.io.store import require_known
+from segflow.masking import open_text
 from segflow.models.model import Model
 from segflow.recipe import Recipe, read_recipe
 from segflow.report import ExportFacts, Results, RunReport, SceneReport, SceneState, run_report, write_run_report
@@ -262,7 +263,7 @@ class _Run:
             state = SceneState(scene=item.name, state="failed", error=str(error))
         except Exception as error:
             _LOG.exception("%s failed", item.name)
-            state = SceneState(scene=item.name, state="failed", error=f"{type(error).__name__}: {error}")
+            state = SceneState(scene=item.name, state="failed", error=open_text(f"{type(error).__name__}: {error}"))
         if state.state in ("failed", "refused"):
             bench.clear_unless_resumable()
         self.listener(SceneEnded(state))

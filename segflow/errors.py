@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from segflow.masking import open_text
+
 _LINE = 300
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what a library's error says, at most 300 letters; its type where it says nothing."""
+    """Return the first line of what a library's error says, at most 300 letters, no password; else its type."""
     lines = str(error).strip().splitlines()
-    return lines[0][:_LINE] if lines else type(error).__name__
+    return open_text(lines[0])[:_LINE] if lines else type(error).__name__
 
 
 class SegflowError(Exception):
-    """Something that the user can mend.
+    """Something that the user can mend. Passwords are left out of what it says, whoever says it.
 
     Attributes:
         found: what is there.
@@ -21,6 +23,7 @@ class SegflowError(Exception):
     """
 
     def __init__(self, found: str, expected: str, remedy: str) -> None:
+        found, expected, remedy = map(open_text, (found, expected, remedy))
         super().__init__(found, expected, remedy)
         self.found = found
         self.expected = expected

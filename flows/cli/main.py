@@ -12,6 +12,7 @@ from importlib import import_module
 from types import FrameType
 
 from flows.cli.codes import DONE, REFUSED, STOPPED
+from flows.masked_log import mask_logs
 from segflow.errors import SegflowError
 
 _EPILOG = "Exit codes: 0 done; 1 some scenes failed; 2 wrong usage or nothing could be done; 3 stopped, resumable."
@@ -258,6 +259,7 @@ def _count(text: str) -> int:
 
 
 def _log(level: int) -> None:
+    mask_logs()
     levels = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}
     shown = levels.get(max(-1, level), logging.DEBUG)
     logging.basicConfig(level=shown, format="segflow: %(message)s", stream=sys.stderr, force=True)

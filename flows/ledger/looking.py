@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from flows.ledger.ledger import Ledger, Sighting, Stamps
+from flows.ledger.private import Private, bases_of, is_dicom, is_private
 from pipelines.prepare import NamedScene, find_scenes
 from segflow.errors import InputError, NothingThereError, SegflowError
 from segflow.io.dicom.place import split_path
 from segflow.io.names import is_remote
 from segflow.io.opening import files_of, open_source
 from segflow.io.scene_files import spec_of
+from segflow.masking import hide_texts
 from segflow.models.model import Model
 from segflow.recipe import Recipe
 
@@ -58,6 +60,7 @@ class Looker:
         self._model = model
         self._ledger = ledger
         self._backfill = backfill
+        self._private = Private(recipe)
         self._roots = tuple(roots_of(recipe))
         self._fingerprint = fingerprint_of(recipe)
 
@@ -72,10 +75,10 @@ class Looker:
         """
         look, seen = Look(), dict[str, Stamps]()
         scenes = self._scenes()
-        before = self._ledger.sightings(key_of(item) for item in scenes)
+        before = self._ledger.sightings(self._key(item) for item in scenes)
         now = self._ledger.now()
         for item in scenes:
-            self._sort(item, before.get(key_of(item)), now, look, seen)
+            self._sort(item, before.get(self._key(item)), now, look, seen)
         if note and seen:
             self._ledger.saw(seen)
         return look
@@ -88,13 +91,15 @@ class Looker:
         """
         recipe = self._recipe
         if is_remote(item.scene.paths[0]):
-            return self._known_as(item, (), hashlib.sha256(key_of(item).encode()).hexdigest())
+            return self._known_as(item, (), hashlib.sha256(self._key(item).encode()).hexdigest())
         spec = spec_of(recipe, item.scene, self._model.card)
         files = list(dict.fromkeys(files_of(spec)))
         aoi = None if recipe.inputs.aoi is None else recipe.resolve(recipe.inputs.aoi)
         for path in files:
             if path != aoi and not self._is_inside(path):
                 raise _elsewhere(path, self._roots)
+        if is_dicom(item):
+            hide_texts(text for path in files for text in (str(path), path.name))
         stamps = stamps_of(map(str, files))
         source = open_source(spec)
         try:
@@ -115,12 +120,29 @@ class Looker:
         return self._known_as(item, stamps_of(item.scene.paths), digest.hexdigest())
 
     def _known_as(self, item: NamedScene, stamps: Sequence[object], identity: str) -> str:
-        self._ledger.saw({key_of(item): json.dumps(stamps)}, identity)
+        self._ledger.saw({self._key(item): self._stamps(item, stamps)}, identity)
         return identity
 
+    def _key(self, item: NamedScene) -> str:
+        """Return what stands for a scene's files in the ledger."""
+        key = "\n".join(item.scene.paths)
+        return self._private.sealed(key) if is_private(item) else key
+
+    def _stamps(self, item: NamedScene, stamps: Sequence[object]) -> Stamps:
+        """Return stamps as the ledger keeps them; of a private scene a hash, of the places that it was found by."""
+        if is_private(item):
+            return self._private.sealed(json.dumps(stamps_of(item.scene.paths)))
+        return json.dumps(stamps)
+
+    def _is_changed(self, item: NamedScene, before: Sighting) -> bool:
+        if is_private(item):
+            return self._stamps(item, ()) != before.stamps
+        return bool(stamps_of(_stamped(before.stamps) or item.scene.paths) != json.loads(before.stamps))
+
     def _scenes(self) -> list[NamedScene]:
+        self._private.hide_places()
         try:
-            return find_scenes(self._recipe, self._model.card)
+            return self._private.named(find_scenes(self._recipe, self._model.card))
         except NothingThereError:
             return []
 
@@ -129,11 +151,11 @@ class Looker:
         paths = item.scene.paths
         if is_remote(paths[0]):
             return self._by_state(item, before, look)
-        if before is None or stamps_of(_stamped(before.stamps) or paths) != json.loads(before.stamps):
+        if before is None or self._is_changed(item, before):
             if not all(self._is_inside(Path(path)) for path in paths):
                 look.outside.append(item.name)
             else:
-                seen[key_of(item)] = json.dumps(stamps_of(paths))
+                seen[self._key(item)] = self._stamps(item, stamps_of(paths))
                 look.waiting.append(item.name)
             return None
         if before.identity is not None:
@@ -162,11 +184,6 @@ class Looker:
     def _is_inside(self, path: Path) -> bool:
         real = Path(os.path.realpath(path))
         return any(real.is_relative_to(root) for root in self._roots)
-
-
-def key_of(item: NamedScene) -> str:
-    """Return what stands for a scene's files in the ledger."""
-    return "\n".join(item.scene.paths)
 
 
 def stamps_of(paths: Iterable[str]) -> list[list[str | int]]:
@@ -200,13 +217,8 @@ def fingerprint_of(recipe: Recipe) -> str:
 
 def roots_of(recipe: Recipe) -> Iterator[Path]:
     """Yield the folders, links followed, that a recipe's scenes must lie in; a file that is named is its own."""
-    inputs = recipe.inputs
-    for item in (inputs.path,) if isinstance(inputs.path, str) else inputs.path:
-        if not is_remote(item):
-            path = recipe.resolve(item)
-            parts = path.parts
-            fixed = next((n for n, part in enumerate(parts) if set(part) & set("*?[{")), len(parts))
-            yield Path(os.path.realpath(Path(*parts[:fixed])))
+    for base in bases_of(recipe):
+        yield Path(os.path.realpath(base))
 
 
 def _stamped(stamps: Stamps) -> list[str]:

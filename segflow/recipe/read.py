@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from segflow.errors import RecipeError
+from segflow.masking import hide_value, open_text
 from segflow.recipe.schema import Recipe
-from segflow.recipe.text import open_text
 
 REQUIRED = "REQUIRED"
 """What `segflow init` writes where only a person knows the value."""
@@ -57,14 +57,17 @@ def parse_recipe(
             "a mapping with kind, inputs and model",
             "see pipelines/aerial.yaml for a complete one",
         )
-    data = _expand(data, origin)
+    unfilled: dict[str, str] = {}
+    data = _expand(data, origin, unfilled)
     for key, value in (settings or {}).items():
         data = _lay_over(data, key.split("."), _from_cwd(key, value))
     _require_filled(data, origin)
     try:
-        return Recipe.model_validate({**data, "base": str(base.absolute())})
+        recipe = Recipe.model_validate({**data, "base": str(base.absolute())})
     except ValidationError as error:
         raise _explain(error, origin) from error
+    recipe.unfilled.update(unfilled)
+    return recipe
 
 
 def keys_to_fill(value: Any, key: str = "") -> list[str]:
@@ -121,26 +124,31 @@ def _lay_over(data: dict[str, Any], keys: list[str], value: Any) -> dict[str, An
     return {**data, head: _lay_over(inner if isinstance(inner, dict) else {}, rest, value)}
 
 
-def _expand(value: Any, origin: str) -> Any:
-    """Replace ${VAR} by the environment's value, in every string."""
+def _expand(value: Any, origin: str, unfilled: dict[str, str]) -> Any:
+    """Replace ${VAR} by the environment's value, in every string; note in `unfilled` how each of them was written."""
     if isinstance(value, dict):
-        return {key: _expand(item, origin) for key, item in value.items()}
+        return {key: _expand(item, origin, unfilled) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expand(item, origin) for item in value]
+        return [_expand(item, origin, unfilled) for item in value]
     if not isinstance(value, str):
         return value
 
     def fill(match: re.Match[str]) -> str:
         try:
-            return os.environ[match[1]]
+            found = os.environ[match[1]]
         except KeyError:
             raise RecipeError(
                 f"{origin} uses ${{{match[1]}}}, which is not set",
                 "a variable of the environment",
                 f"export {match[1]}=..., or write the value itself",
             ) from None
+        hide_value(match[1], found)
+        return found
 
-    return re.sub(r"\$\{(\w+)\}", fill, value)
+    filled = re.sub(r"\$\{(\w+)\}", fill, value)
+    if filled not in ("", value):
+        unfilled[filled] = value
+    return filled
 
 
 def _explain(error: ValidationError, origin: str) -> RecipeError:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from segflow.errors import RecipeError
 from segflow.grid import Kind
@@ -72,6 +72,7 @@ class Recipe(Part):
         description="How it is operated night after night: what is new, and who is told.",
     )
     base: str = Field(".", exclude=True, description="Folder that relative paths start from; set by the reader.")
+    _unfilled: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _axes(self) -> Recipe:
@@ -94,6 +95,11 @@ class Recipe(Part):
                     f"remove {key}, or correct kind",
                 )
         return self
+
+    @property
+    def unfilled(self) -> dict[str, str]:
+        """Texts that the environment filled, and how each was written, with ${VAR}; set by the reader."""
+        return self._unfilled
 
     @property
     def folder(self) -> Path:

@@ -36,14 +36,13 @@ def test_what_a_server_keeps_of_a_recipe_holds_no_value_of_the_environment(
 
 
 def test_what_a_server_is_told_of_a_run_that_is_started_here_holds_no_password(making: Any) -> None:
-    from flows.prefect_flow import _shown
-    from segflow.recipe import read_recipe
+    from segflow.recipe import open_recipe, read_recipe
 
     url = "https://me:planted-secret@host/a.tif?token=planted-secret"
     recipe = read_recipe(making.recipe(name="told", inputs=[url]))
     assert "planted-secret" in recipe.model_dump_json()
-    assert "planted-secret" not in json.dumps(_shown(recipe))
-    assert Recipe.model_validate(_shown(recipe)).name == "told"
+    assert "planted-secret" not in json.dumps(open_recipe(recipe))
+    assert Recipe.model_validate(open_recipe(recipe)).name == "told"
 
 
 def test_the_form_of_a_run_has_every_key_of_a_recipe_with_its_description() -> None:

@@ -1,0 +1,65 @@
+"""Texts without what nobody else may read: the one place that knows how a password looks.
+
+Two ways find one: by how it is written (in a URL, in a connection string, under the name of a secret), and by its
+value, where a recipe filled it in from a variable that is named after a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+HIDDEN = "***"
+_SECRET = re.compile(r"passw|secret|token|credential|api_?key|access_?key", re.IGNORECASE)
+_URL = re.compile(r"\w[\w+.-]*://[^\s'\"]+")
+_PASSWORD = re.compile(r"(\w://[^/:@]*):[^/]*@")
+_ALONE = re.compile(r"(https?://)[^/:@]+@")
+_IN_QUERY = re.compile(r"([?&][\w.-]+=)[^&#]+")
+_IN_TEXT = re.compile(r"((?:passw\w*|secret|token|signature|sig|api_?key)=)[^&\s'\"]+", re.IGNORECASE)
+_SHORTEST = 4
+_values: dict[str, None] = {}
+"""What this process hides by its value: secrets, in all the ways in which URLs write them, and private names. Longest
+first."""
+
+
+def hide_value(variable: str, value: str) -> None:
+    """Hide the value of a variable from now on in every text of this process, if the variable is named for a secret.
+
+    Values of fewer than four letters are not hidden: too much would be.
+    """
+    if len(value) >= _SHORTEST and _SECRET.search(variable):
+        hide_texts((value, quote(value), quote(value, safe=""), quote_plus(value)))
+
+
+def hide_texts(texts: Iterable[str]) -> None:
+    """Hide these from now on in every text of this process; those of fewer than four letters are not hidden."""
+    new = {text for text in texts if len(text) >= _SHORTEST} - _values.keys()
+    if new:
+        every = sorted({*_values, *new}, key=lambda text: (-len(text), text))
+        _values.clear()
+        _values.update(dict.fromkeys(every))
+
+
+def open_data(value: Any) -> Any:
+    """Return plain data without what stands under the name of a secret, or as a password in a text."""
+    if isinstance(value, Mapping):
+        return {key: HIDDEN if _SECRET.search(str(key)) and item else open_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [open_data(item) for item in value]
+    if isinstance(value, str):
+        return open_text(value)
+    return value
+
+
+def open_text(text: str) -> str:
+    """Return a text, such as a log, without passwords and values of queries that stand in its URLs."""
+    for value in tuple(_values):
+        text = text.replace(value, HIDDEN)
+    return _IN_TEXT.sub(rf"\1{HIDDEN}", _URL.sub(_open_url, text))
+
+
+def _open_url(url: re.Match[str]) -> str:
+    named = _ALONE.sub(rf"\1{HIDDEN}@", _PASSWORD.sub(rf"\1:{HIDDEN}@", url[0]))
+    return _IN_QUERY.sub(rf"\1{HIDDEN}", named)
