@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,15 @@ from flows.night import Night
 from pipelines.events import ChunkDone, Event, Listener, SceneEnded, SceneStarted
 from segflow.errors import first_line
 from segflow.recipe import Recipe, open_text
+from segflow.report.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from segflow.training.train import Trained
 
 _LOG = logging.getLogger(__name__)
 _EVERY_SECONDS = 10.0
+_PREVIEWS = 4
+"""Scenes of a run that are shown as pictures, at most."""
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -104,9 +108,24 @@ def _show(recipe: Recipe, night: Night) -> None:
     create_table_artifact(_rows(night), key=_key(recipe.name, "scenes"), description=night.summary)
     create_table_artifact(_classes(night), key=_key(recipe.name, "classes"), description="Cells by class, all scenes")
     create_markdown_artifact(_markdown(recipe, night), key=_key(recipe.name, "summary"))
+    _show_previews(recipe, night)
     page = recipe.folder / "report.html"
     if page.exists():
         create_link_artifact(page.as_uri(), link_text="report", key=_key(recipe.name, "report"))
+
+
+def _show_previews(recipe: Recipe, night: Night) -> None:
+    """Show the first scenes as small pictures, which are part of the artifact: no server can open a run's folder.
+
+    They are Markdown: Prefect's page prints an image artifact's address, all of its base64, below the picture.
+    """
+    pages = ((item.scene, recipe.folder / f"{item.scene}_report.html") for item in night.scenes if item.report)
+    there = ((scene, page) for scene, page in pages if page.is_file())
+    for number, (scene, page) in enumerate(islice(there, _PREVIEWS), 1):
+        picture = thumbnail(page.read_text(encoding="utf-8"))
+        if picture is not None:
+            shown = f"![input and labels]({picture})"
+            create_markdown_artifact(shown, key=_key(recipe.name, f"preview-{number}"), description=scene)
 
 
 def tell_trained(recipe: Recipe, trained: Trained) -> None:

@@ -82,6 +82,9 @@ def test_a_served_schedule_fires_and_its_run_shows_what_it_did(place: Any, makin
     artifacts = wait(lambda: asked(api, "artifacts", **of_run), "artifacts", 30)
     assert {item["key"] for item in artifacts} >= {"served-progress", "served-scenes", "served-classes"}
     assert {item["key"] for item in artifacts} >= {"served-summary", "served-report"}
+    previews = [item for item in artifacts if item["key"].startswith("served-preview-")]
+    assert {(item["type"], item["description"]) for item in previews} == {("markdown", "s0"), ("markdown", "s1")}
+    assert all("](data:image/" in item["data"] and len(item["data"]) < 100_000 for item in previews)
     (summary,) = [item["data"] for item in artifacts if item["key"] == "served-summary"]
     assert "**broken**" in summary
     logs = {"logs": {"flow_run_id": {"any_": [first["id"]]}}}
