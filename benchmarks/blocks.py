@@ -27,9 +27,9 @@ from distributed import Client, LocalCluster
 from flows.cluster import NEVER, Fleet
 from flows.dask_executor import connected
 from pipelines.journal import ChunkRecord
+from pipelines.network.settle import settle
+from pipelines.planning.prepare import Selection, find_scenes, plan_scene
 from pipelines.predict import Workshop, predict
-from pipelines.prepare import Selection, find_scenes, plan_scene
-from pipelines.settle import settle
 from segflow.metrics import Counts
 from segflow.recipe import read_recipe
 

@@ -19,7 +19,7 @@ from flows.cluster import Fleet, first_client
 from flows.dask_worker import Order, busy, work
 from flows.parcel import send
 from pipelines.journal import ChunkRecord
-from pipelines.plan import ScenePlan
+from pipelines.planning.plan import ScenePlan
 from pipelines.predict import BlockJob, Executor, Workshop
 from segflow.errors import ClusterError, SegflowError
 

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 
 from flows.parcel import receive, scratch_of
 from pipelines.journal import ChunkRecord
-from pipelines.plan import ScenePlan, read_plan
+from pipelines.planning.plan import ScenePlan, read_plan
 from pipelines.predict import BlockJob, OpenScene, Workshop, run_block
 from segflow.backends import Forward, ForwardSettings, load_forward, probe
 from segflow.errors import ModelError, OutputError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flows.workers import with_workers
 from pipelines.events import Listener
-from pipelines.prepare import Selection
+from pipelines.planning.prepare import Selection
 from pipelines.runner import Outcome
 from segflow.errors import SegflowError
 from segflow.recipe import Recipe

@@ -16,9 +16,9 @@ from flows.ledger import Ledger, Row, open_ledger
 from flows.ledger.looking import Look, Looker, fingerprint_of
 from flows.scene_log import SceneLog
 from flows.workers import with_workers
-from pipelines.engine import model_of
 from pipelines.events import Event, Listener, SceneEnded, SceneStarted
-from pipelines.prepare import NamedScene, Selection
+from pipelines.network.engine import model_of
+from pipelines.planning.prepare import NamedScene, Selection
 from pipelines.runner import Outcome, Stages
 from segflow.errors import BusyError, SegflowError
 from segflow.recipe import Recipe, open_text

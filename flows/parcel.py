@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.plan import AnySpec, ScenePlan, plan_of, to_data
+from pipelines.planning.plan import AnySpec, ScenePlan, plan_of, to_data
 from pipelines.workshop import Workshop
 from segflow.errors import OutputError
 from segflow.io.store import Place

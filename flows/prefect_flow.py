@@ -28,13 +28,13 @@ from flows.run_log import progress_logged
 from flows.slots import slots
 from flows.workers import with_workers
 from pipelines.events import Event, Listener
-from pipelines.export import export
-from pipelines.exporting import write_exports
+from pipelines.planning.prepare import Selection, plan_scene
 from pipelines.postprocess import postprocess
 from pipelines.predict import predict
-from pipelines.prepare import Selection, plan_scene
-from pipelines.publish import publish
-from pipelines.report import report
+from pipelines.publishing.export import export
+from pipelines.publishing.exporting import write_exports
+from pipelines.publishing.publish import publish
+from pipelines.publishing.report import report
 from pipelines.runner import Outcome, Stages
 from segflow.errors import RecipeError
 from segflow.recipe import Recipe, open_recipe, parse_recipe

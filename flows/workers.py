@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from itertools import chain
 from typing import Any
 
-from pipelines.engine import Engine
 from pipelines.events import Listener
 from pipelines.journal import ChunkRecord
-from pipelines.plan import ScenePlan
+from pipelines.network.engine import Engine
+from pipelines.planning.plan import ScenePlan
+from pipelines.planning.prepare import Selection
 from pipelines.predict import BlockJob, Executor, Workshop
-from pipelines.prepare import Selection
 from pipelines.runner import Outcome, Stages, run
 from segflow.recipe import Compute, Recipe
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.plan import ReferencePlan
-from pipelines.preview import pictures
-from pipelines.rebuild import no_report, published_files, scenes_in
-from pipelines.seen import from_facts
+from pipelines.planning.plan import ReferencePlan
+from pipelines.publishing.preview import pictures
+from pipelines.publishing.rebuild import no_report, published_files, scenes_in
+from pipelines.publishing.seen import from_facts
 from segflow.errors import GridMismatchError, SegflowError
 from segflow.io.opening import open_source
 from segflow.io.raster import RasterSpec

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.details import Beside, bytes_of, ids_of, wanted_of
-from pipelines.geometry import geometry_between
+from pipelines.publishing.details import Beside, bytes_of, ids_of, wanted_of
+from pipelines.publishing.geometry import geometry_between
 from segflow.errors import GridMismatchError, InputError
 from segflow.io.names import VOLUME_SUFFIXES, is_remote, stem_of
 from segflow.io.opening import Spec, compare_places, open_source

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.journal import Totals
-from pipelines.plan import ScenePlan
+from pipelines.planning.plan import ScenePlan
 from pipelines.predict import OpenScene, count, open_scene
 from pipelines.workshop import Workshop
 from segflow.io.staging import Staging

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.journal import ChunkRecord, Journal, Totals
-from pipelines.plan import ReferencePlan, ScenePlan, read_plan, write_plan
+from pipelines.planning.plan import ReferencePlan, ScenePlan, read_plan, write_plan
 from pipelines.workshop import Workshop as Workshop
 from segflow.backends import Forward
 from segflow.io.opening import open_source

@@ -11,25 +11,33 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from pipelines.details import unmeasured
-from pipelines.engine import Engine, model_of
 from pipelines.events import ChunkDone, Listener, SceneEnded, SceneStarted
-from pipelines.export import export
-from pipelines.exporting import exporters_of, failures, missing, names_of, published_of, refusals, write_exports
 from pipelines.journal import ChunkRecord, Totals
-from pipelines.outputs import published, remove_outdated, require_nothing_overwritten
-from pipelines.plan import ScenePlan
+from pipelines.network.engine import Engine, model_of
+from pipelines.network.recorded import recorded_in
+from pipelines.network.remembered import keep, recall, same
+from pipelines.network.settle import settle
+from pipelines.planning.plan import ScenePlan
+from pipelines.planning.prepare import NamedScene, Selection, find_scenes, plan_scene
+from pipelines.planning.room import require_room
 from pipelines.postprocess import postprocess
 from pipelines.predict import Executor, InProcess, predict
-from pipelines.prepare import NamedScene, Selection, find_scenes, plan_scene
-from pipelines.publish import publish
-from pipelines.recorded import recorded_in
-from pipelines.remembered import keep, recall, same
-from pipelines.report import finished, report, report_again
-from pipelines.room import require_room
-from pipelines.settle import settle
+from pipelines.publishing.details import unmeasured
+from pipelines.publishing.export import export
+from pipelines.publishing.exporting import (
+    exporters_of,
+    failures,
+    missing,
+    names_of,
+    published_of,
+    refusals,
+    write_exports,
+)
+from pipelines.publishing.outputs import published, remove_outdated, require_nothing_overwritten
+from pipelines.publishing.publish import publish
+from pipelines.publishing.report import finished, report, report_again
+from pipelines.publishing.together import write_together
 from pipelines.telling import Told
-from pipelines.together import write_together
 from pipelines.workshop import HIDDEN, SCENES, Bench, Workshop, remove_shared, shared_of
 from segflow.errors import ClusterError, InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
 from segflow.io.atomic import remove_parts

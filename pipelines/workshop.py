@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from pipelines.journal import has_chunks
-from pipelines.plan import ScenePlan, read_plan
+from pipelines.planning.plan import ScenePlan, read_plan
 from segflow.io.atomic import write_text
 from segflow.io.store import Place, is_url, place_of
 from segflow.recipe import Recipe

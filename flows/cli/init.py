@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from pipelines.drafting import draft_recipe, require_free
+from pipelines.drafts.drafting import draft_recipe, require_free
 from segflow.io.atomic import write_text
 
 

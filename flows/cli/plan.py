@@ -12,14 +12,14 @@ from flows.cli.codes import DONE, REFUSED, SOME_FAILED
 from flows.cli.plan_text import plan_text
 from flows.cli.recipe import recipe_of
 from flows.workers import require_cluster
-from pipelines.engine import Engine
-from pipelines.exporting import exporters_of, published_of, refusals
-from pipelines.plan import ScenePlan
-from pipelines.prepare import NamedScene, Selection, plan_scene
-from pipelines.recorded import recorded_in
-from pipelines.room import require_room
+from pipelines.network.engine import Engine
+from pipelines.network.recorded import recorded_in
+from pipelines.network.settle import settle
+from pipelines.planning.plan import ScenePlan
+from pipelines.planning.prepare import NamedScene, Selection, plan_scene
+from pipelines.planning.room import require_room
+from pipelines.publishing.exporting import exporters_of, published_of, refusals
 from pipelines.runner import calibrated_in, opened
-from pipelines.settle import settle
 from pipelines.workshop import HIDDEN, SCENES, Bench
 from segflow.backends.room import used_bytes
 from segflow.errors import SegflowError

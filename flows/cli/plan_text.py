@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.progress import remaining
-from pipelines.outputs import published
+from pipelines.publishing.outputs import published
 from segflow.memory import shown
 from segflow.recipe import Recipe
 

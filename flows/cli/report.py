@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from flows.cli.codes import DONE
-from pipelines.rebuild import rebuild
+from pipelines.publishing.rebuild import rebuild
 
 
 def main(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from pipelines.recipes import shipped_recipes
+from pipelines.drafts.recipes import shipped_recipes
 from segflow.io.sample import sample
 
 

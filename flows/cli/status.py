@@ -31,7 +31,7 @@ def main(options: argparse.Namespace) -> int:
     """Show what the ledger knows of a recipe, and what its inputs hold that it does not know."""
     from flows.ledger import open_ledger
     from flows.ledger.looking import Looker
-    from pipelines.engine import model_of
+    from pipelines.network.engine import model_of
 
     recipe = recipe_of(options)
     with open_ledger(recipe) as ledger:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows.cli.codes import DONE
 from flows.serving import FolderServer
-from pipelines.rebuild import no_report
+from pipelines.publishing.rebuild import no_report
 from segflow.errors import RecipeError
 
 

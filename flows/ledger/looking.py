@@ -12,7 +12,7 @@ from typing import Any
 
 from flows.ledger.ledger import Ledger, Sighting, Stamps
 from flows.ledger.private import Private, bases_of, is_dicom, is_private
-from pipelines.prepare import NamedScene, find_scenes
+from pipelines.planning.prepare import NamedScene, find_scenes
 from segflow.errors import InputError, NothingThereError, SegflowError
 from segflow.io.dicom.place import split_path
 from segflow.io.names import is_remote

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.ledger.place import place_of
-from pipelines.prepare import NamedScene
+from pipelines.planning.prepare import NamedScene
 from segflow.errors import OutputError, RecipeError
 from segflow.io.dicom import series_at
 from segflow.io.dicom.place import ENDINGS, split_path

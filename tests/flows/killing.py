@@ -26,7 +26,7 @@ from typing import Any, Literal
 import psutil
 
 from pipelines.journal import ChunkRecord
-from pipelines.plan import ScenePlan, read_plan
+from pipelines.planning.plan import ScenePlan, read_plan
 
 WATCHING = Path(__file__).with_name("watching")
 GONE_SECONDS = 10.0

@@ -19,10 +19,10 @@ from distributed import Status
 
 from flows.cluster import fleet
 from flows.dask_executor import DaskExecutor, connected
-from pipelines.plan import ScenePlan
+from pipelines.network.settle import settle
+from pipelines.planning.plan import ScenePlan
+from pipelines.planning.prepare import Selection, find_scenes, plan_scene
 from pipelines.predict import InProcess, Workshop, predict
-from pipelines.prepare import Selection, find_scenes, plan_scene
-from pipelines.settle import settle
 from segflow.errors import ClusterError, InputError, ModelError
 from segflow.recipe import Compute, read_recipe
 

@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper, numpy_helper
 from rasterio.enums import ColorInterp
 
-from pipelines.scaling import Sampled, scaling_warning
+from pipelines.drafts.scaling import Sampled, scaling_warning
 from segflow.models.card import Normalisation
 from segflow.recipe import read_recipe
 

@@ -246,7 +246,7 @@ def test_passwords_come_to_no_ledger(making: Any, segflow: Any, nightly: Any) ->
 def test_looking_at_ten_thousand_known_scenes_takes_less_than_two_seconds(making: Any, nightly: Any) -> None:
     from flows.ledger import open_ledger
     from flows.ledger.looking import Looker
-    from pipelines.engine import model_of
+    from pipelines.network.engine import model_of
     from segflow.recipe import read_recipe
 
     recipe = read_recipe(nightly(scenes=1, service={"settle_seconds": 0}))

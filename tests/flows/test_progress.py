@@ -105,7 +105,7 @@ def test_a_verbose_run_logs_its_scenes(making: Any, segflow: Any) -> None:
 
 
 def test_a_flow_run_lets_lines_of_progress_through_and_no_others() -> None:
-    progress, others = logging.getLogger("pipelines.telling"), logging.getLogger("pipelines.publish")
+    progress, others = logging.getLogger("pipelines.telling"), logging.getLogger("pipelines.publishing.publish")
     before = progress.isEnabledFor(logging.INFO), others.isEnabledFor(logging.INFO)
     with progress_logged():
         assert progress.isEnabledFor(logging.INFO)

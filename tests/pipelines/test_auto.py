@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.engine import model_of
+from pipelines.network.engine import model_of
+from pipelines.planning.tolerance import dear
 from pipelines.runner import run
-from pipelines.tolerance import dear
 from segflow.auto import AutoTiling
 from segflow.patches import lattice_of
 from segflow.recipe import Recipe, Tiling, parse_recipe

@@ -12,13 +12,13 @@ import pytest
 import rasterio
 
 from pipelines import run
-from pipelines.engine import Engine
 from pipelines.events import ChunkDone, Event
-from pipelines.export import export
 from pipelines.journal import ChunkRecord
-from pipelines.plan import ScenePlan
+from pipelines.network.engine import Engine
+from pipelines.planning.plan import ScenePlan
 from pipelines.predict import BlockJob, Executor, InProcess, Workshop
-from pipelines.report import report
+from pipelines.publishing.export import export
+from pipelines.publishing.report import report
 from pipelines.runner import Stages
 from segflow.recipe import Recipe
 from tests.making import make_model, write_labels, write_raster, write_volume

@@ -15,7 +15,7 @@ from rasterio.transform import Affine
 
 from pipelines import run
 from pipelines.evaluate import evaluate
-from pipelines.geometry import contract
+from pipelines.publishing.geometry import contract
 from segflow.grid import Grid
 from segflow.io.geometry import Placement, apart, place_of_raster, place_of_volume
 from segflow.io.orientation import ORIENTATIONS

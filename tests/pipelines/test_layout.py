@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.layout import NoRoomError, Wish, layout_of
+from pipelines.planning.layout import NoRoomError, Wish, layout_of
 from tiling import Box, Demand, Lattice, Layout, Network, cut, demand, rows_of, share
 from tiling.strategies import layouts
 

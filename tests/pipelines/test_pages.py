@@ -18,9 +18,9 @@ from sklearn.metrics import confusion_matrix
 from flows.cli import main
 from pipelines import run
 from pipelines.compare import compare
-from pipelines.preview import pictures
-from pipelines.rebuild import rebuild, scenes_in
-from pipelines.seen import from_facts, to_facts
+from pipelines.publishing.preview import pictures
+from pipelines.publishing.rebuild import rebuild, scenes_in
+from pipelines.publishing.seen import from_facts, to_facts
 from segflow.errors import InputError
 from segflow.recipe import parse_recipe, recipe_text
 from segflow.report.codec import NOTHING, positions
@@ -79,7 +79,7 @@ def test_the_worst_places_are_the_blocks_with_the_largest_share_of_errors(runs):
 
 
 def test_a_preview_of_a_large_scene_is_the_same_wherever_bands_are_cut(runs, monkeypatch):
-    import pipelines.preview_raster as module
+    import pipelines.publishing.preview_raster as module
 
     _, report = next(scenes_in(runs[0]))
     seen, labels = from_facts(report.seen), runs[0] / "scene_labels.tif"

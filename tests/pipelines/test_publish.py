@@ -18,9 +18,9 @@ import pydicom
 import pytest
 
 from pipelines import run
-from pipelines.outputs import file_facts
-from pipelines.prepare import Selection
-from pipelines.publish import publish
+from pipelines.planning.prepare import Selection
+from pipelines.publishing.outputs import file_facts
+from pipelines.publishing.publish import publish
 from segflow.errors import OutputError, RecipeError
 from segflow.io.depot import Depot, Manifest, StoredFile
 from segflow.recipe import Recipe, parse_recipe

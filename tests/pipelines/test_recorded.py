@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines.recorded import recorded_in
+from pipelines.network.recorded import recorded_in
 from pipelines.runner import run
 from pipelines.workshop import HIDDEN
 from segflow.backends import Recorded

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.engine import Engine
-from pipelines.plan import ScenePlan
-from pipelines.prepare import Selection, find_scenes, plan_scene
-from pipelines.room import require_room
-from pipelines.settle import settle
+from pipelines.network.engine import Engine
+from pipelines.network.settle import settle
+from pipelines.planning.plan import ScenePlan
+from pipelines.planning.prepare import Selection, find_scenes, plan_scene
+from pipelines.planning.room import require_room
 from segflow.backends.room import require_room as require_device_room
 from segflow.errors import PlanError
 from segflow.memory import rss_bytes

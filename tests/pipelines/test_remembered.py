@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipelines import run
-from pipelines.engine import Engine
-from pipelines.recorded import recorded_in
-from pipelines.remembered import recall
+from pipelines.network.engine import Engine
+from pipelines.network.recorded import recorded_in
+from pipelines.network.remembered import recall
 from pipelines.runner import Outcome
 from segflow.models.load import load_model
 from segflow.recipe import Recipe, parse_recipe

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from pipelines import run
-from pipelines.engine import Engine
 from pipelines.events import ChunkDone, Event
-from pipelines.plan import ScenePlan
+from pipelines.network.engine import Engine
+from pipelines.planning.plan import ScenePlan
+from pipelines.planning.prepare import NamedScene, plan_scene
 from pipelines.predict import InProcess
-from pipelines.prepare import NamedScene, plan_scene
 from pipelines.runner import Stages
 from segflow.models.card import LabelClass
 from segflow.recipe import Recipe, parse_recipe

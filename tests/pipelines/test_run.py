@@ -14,12 +14,12 @@ import pytest
 import rasterio
 
 from pipelines import run
-from pipelines.engine import Engine
 from pipelines.events import ChunkDone, Event, SceneStarted
 from pipelines.journal import ChunkRecord
-from pipelines.plan import ScenePlan
+from pipelines.network.engine import Engine
+from pipelines.planning.plan import ScenePlan
+from pipelines.planning.prepare import Selection
 from pipelines.predict import BlockJob, Executor, InProcess, Workshop
-from pipelines.prepare import Selection
 from segflow.errors import OutputError
 from segflow.recipe import Recipe, parse_recipe
 from tests.making import make_model, write_labels, write_raster, write_volume
@@ -261,7 +261,7 @@ def test_confidence_of_an_earlier_run_does_not_stay_beside_new_labels(
 
 def test_a_nodata_value_that_is_nan_reaches_all_workers(tmp_path: Path, raster: Path, model: Path) -> None:
     """NaN in JSON is null to many, and null would bring back the file's own nodata value."""
-    from pipelines.plan import read_plan, write_plan
+    from pipelines.planning.plan import read_plan, write_plan
 
     inputs = {"path": str(raster), "nodata": float("nan")}
     seen: list[ScenePlan] = []

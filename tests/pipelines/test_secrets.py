@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import run
-from pipelines.rebuild import rebuild
+from pipelines.publishing.rebuild import rebuild
 from segflow.recipe import open_text, parse_recipe
 from tests.making import make_model, write_raster
 from tests.segflow.io.test_raster import SERVER

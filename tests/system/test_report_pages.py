@@ -24,7 +24,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
 from pipelines import run
-from pipelines.rebuild import rebuild
+from pipelines.publishing.rebuild import rebuild
 from segflow.recipe import parse_recipe
 from tests.making import make_model, write_labels, write_raster, write_volume
 from tests.system.browser import Browser, chromium

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines.recipes import shipped_recipes
+from pipelines.drafts.recipes import shipped_recipes
 from segflow.errors import InputError, RecipeError
 from segflow.io.discover import discover, reference_for
 from segflow.io.sample import SampleKind, sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path, PurePath
 
-from pipelines.plan import ScenePlan
+from pipelines.planning.plan import ScenePlan
 from segflow.grid import Grid
 from segflow.io.gdalenv import shown
 from segflow.io.geometry import Placement, apart, place_of_raster, place_of_volume

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from pipelines.draft_text import Facts, draft_text
-from pipelines.scaling import Sampled, scaling_warning
+from pipelines.drafts.draft_text import Facts, draft_text
+from pipelines.drafts.scaling import Sampled, scaling_warning
 from segflow.errors import InputError, RecipeError
 from segflow.grid import Kind
 from segflow.io.discover import Scene, discover

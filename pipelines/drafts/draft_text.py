@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.scaling import Sampled
+from pipelines.drafts.scaling import Sampled
 from segflow.grid import Grid, Kind
 from segflow.io.look import Band
 from segflow.models.card import Card, Normalisation

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
-from pipelines.demand import demand_of, disk_of, network_of
-from pipelines.details import measures_of
-from pipelines.engine import Engine
-from pipelines.layout import Wish, layout_of
-from pipelines.plan import ReferencePlan, ScenePlan
-from pipelines.remedies import laid
-from pipelines.resumed import gone_on_with
-from pipelines.sheets import Sheet, identity_of, sheet_of, stamps_in
-from pipelines.tolerance import change_on, dear
+from pipelines.network.engine import Engine
+from pipelines.planning.demand import demand_of, disk_of, network_of
+from pipelines.planning.layout import Wish, layout_of
+from pipelines.planning.plan import ReferencePlan, ScenePlan
+from pipelines.planning.remedies import laid
+from pipelines.planning.resumed import gone_on_with
+from pipelines.planning.sheets import Sheet, identity_of, sheet_of, stamps_in
+from pipelines.planning.tolerance import change_on, dear
+from pipelines.publishing.details import measures_of
 from segflow.auto import AutoTiling
 from segflow.errors import PlanError, RecipeError
 from segflow.io.discover import Scene, output_names

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pipelines.outputs import layer_files, remove_file
-from pipelines.rebuild import scenes_in
+from pipelines.publishing.outputs import layer_files, remove_file
+from pipelines.publishing.rebuild import scenes_in
 from segflow.errors import SegflowError
 from segflow.io.atomic import write_text
 from segflow.io.exports.bids import DESCRIPTION, SHARED, is_ours

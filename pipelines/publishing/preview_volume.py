@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.open_seen import OpenSeen
+from pipelines.publishing.open_seen import OpenSeen
 from segflow.grid import Grid
 from segflow.io.slices import orthogonal_slices
 from segflow.report import Pictures, Place, Preview, bounds_of, stretch

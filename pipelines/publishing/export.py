@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.outputs import layer_files, names_beside
-from pipelines.plan import ScenePlan
+from pipelines.planning.plan import ScenePlan
 from pipelines.postprocess import final_labels
 from pipelines.predict import Workshop, probability_layer
+from pipelines.publishing.outputs import layer_files, names_beside
 from segflow.io.cog import write_bands_cog, write_byte_cog, write_label_cog
 from segflow.io.nifti import write_byte_nifti, write_label_nifti, write_probability_nifti
 from segflow.io.staging import Staging

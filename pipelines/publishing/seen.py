@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from pipelines.plan import AnySpec, ReferencePlan, ScenePlan
+from pipelines.planning.plan import AnySpec, ReferencePlan, ScenePlan
 from segflow.io.gdalenv import is_remote, shown
 from segflow.io.volume import VolumeSpec
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipelines.preview import pictures
-from pipelines.seen import from_facts
+from pipelines.publishing.preview import pictures
+from pipelines.publishing.seen import from_facts
 from segflow.errors import InputError, RecipeError, SegflowError
 from segflow.grid import Grid
 from segflow.io.atomic import write_text

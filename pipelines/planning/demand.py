@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipelines.engine import Engine
+from pipelines.network.engine import Engine
 from segflow.io.gdalenv import cache_bytes_of
 from segflow.io.raster import RasterSource
 from segflow.io.source import Source

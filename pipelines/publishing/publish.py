@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.outputs import RUN_FILES, file_facts, report_files, together_files
+from pipelines.publishing.outputs import RUN_FILES, file_facts, report_files, together_files
 from segflow.errors import OutputError, SegflowError, first_line
 from segflow.io.atomic import write_text
 from segflow.io.depot import Depot, Manifest, StoredFile

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.plan import ReferencePlan
+from pipelines.planning.plan import ReferencePlan
 from pipelines.predict import inside
-from pipelines.seen import Seen
+from pipelines.publishing.seen import Seen
 from segflow.io.source import Source
 from segflow.metrics import reference_codes
 from segflow.report import ClassReport

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.plan import ScenePlan
+from pipelines.planning.plan import ScenePlan
 from pipelines.postprocess import valid_labels
 from pipelines.predict import OpenScene, inside
 from segflow.errors import RecipeError

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from pipelines.engine import Engine
+from pipelines.network.engine import Engine
 from segflow.backends import ForwardSettings, Recorded
 from segflow.cache import key_of, remember, remembered
 from segflow.hardware import cpu_name, instruction_set, usable_cores
@@ -29,7 +29,7 @@ from segflow.sweep import ENGINE
 
 _KIND = "settled"
 _LIBRARIES = ("segflow", "numpy", "torch", "openvino", "onnxruntime", "onnx", "nncf", "segmentation-models-pytorch")
-_CODE = ("segflow/backends", "segflow/models", "segflow/patches.py", "pipelines/engine.py", "pipelines/settle.py")
+_CODE = ("segflow/backends", "segflow/models", "segflow/patches.py", "pipelines/network")
 _GPUS = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
 _SETTINGS: TypeAdapter[ForwardSettings] = TypeAdapter(ForwardSettings)
 
@@ -164,7 +164,7 @@ def _installed(name: str) -> list[Any]:
 
 def _stamps() -> Iterator[list[Any]]:
     """Yield the stamps of the code that makes a network and runs it."""
-    home = Path(__file__).resolve().parents[1]
+    home = Path(__file__).resolve().parents[2]
     for place in _CODE:
         files = [home / place] if place.endswith(".py") else sorted((home / place).rglob("*.py"))
         for path in files:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from stat import S_ISREG
 
-from pipelines.outputs import file_facts, layer_files
-from pipelines.plan import ScenePlan
+from pipelines.planning.plan import ScenePlan
+from pipelines.publishing.outputs import file_facts, layer_files
 from segflow.errors import SegflowError
 from segflow.io.exports import Exporter, Published
 from segflow.io.exports.bids import Bids, datasets_of

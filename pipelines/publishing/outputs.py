@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipelines.prepare import NamedScene
+from pipelines.planning.prepare import NamedScene
 from segflow.errors import InputError, OutputError
 from segflow.grid import Kind
 from segflow.io.discover import mask_for, reference_for
@@ -76,7 +76,7 @@ def remove_outdated(before: SceneReport | None, names: Iterable[str], folder: Pa
     """Remove files that an earlier run of the scene published and this one does not: they tell of other labels.
 
     Done before the new report is written: afterwards nothing would tell of them to a run that goes on. What other
-    scenes have in common with it stays; see `pipelines.together`.
+    scenes have in common with it stays; see `pipelines.publishing.together`.
 
     Raises:
         OutputError: one of them cannot be removed.

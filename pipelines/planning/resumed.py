@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from pipelines.plan import ScenePlan
+from pipelines.planning.plan import ScenePlan
 from segflow.memory import shown
 from tiling import Demand, Layout
 

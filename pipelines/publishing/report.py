@@ -9,14 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
-from pipelines.details import details_of, unmeasured
-from pipelines.geometry import geometry_of
 from pipelines.journal import Totals
-from pipelines.outputs import file_facts, layer_files
-from pipelines.plan import ScenePlan
+from pipelines.planning.plan import ScenePlan
 from pipelines.predict import Workshop
-from pipelines.preview import pictures
-from pipelines.seen import seen_of, to_facts
+from pipelines.publishing.details import details_of, unmeasured
+from pipelines.publishing.geometry import geometry_of
+from pipelines.publishing.outputs import file_facts, layer_files
+from pipelines.publishing.preview import pictures
+from pipelines.publishing.seen import seen_of, to_facts
 from segflow.backends import available
 from segflow.errors import SegflowError
 from segflow.io.gdalenv import shown

@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.engine import Engine
-from pipelines.plan import ScenePlan
-from pipelines.prepare import Selection, find_scenes, plan_scene
+from pipelines.network.engine import Engine
+from pipelines.planning.plan import ScenePlan
+from pipelines.planning.prepare import Selection, find_scenes, plan_scene
 from segflow.backends import ForwardSettings, Samples
 from segflow.errors import InputError, SegflowError
 from segflow.io.opening import open_source

@@ -8,10 +8,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from pipelines.open_seen import OpenSeen
-from pipelines.preview_raster import raster_pictures
-from pipelines.preview_volume import volume_pictures
-from pipelines.seen import Seen
+from pipelines.publishing.open_seen import OpenSeen
+from pipelines.publishing.preview_raster import raster_pictures
+from pipelines.publishing.preview_volume import volume_pictures
+from pipelines.publishing.seen import Seen
 from segflow.errors import InputError
 from segflow.io.opening import open_source
 from segflow.io.raster import RasterSpec

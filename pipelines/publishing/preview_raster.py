@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.open_seen import OpenSeen
+from pipelines.publishing.open_seen import OpenSeen
 from segflow.io.raster import RasterSource
 from segflow.report import Bounds, Pictures, Place, Preview, bounds_of, stretch, thinning
 from segflow.report.codec import NOTHING, positions

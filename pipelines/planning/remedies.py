@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import ceil, prod
 
-from pipelines.layout import NoRoomError
+from pipelines.planning.layout import NoRoomError
 from segflow.errors import PlanError, RecipeError
 from segflow.hardware import memory_left
 from segflow.recipe import Recipe

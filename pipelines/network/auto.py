@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from pipelines.recorded import records
+from pipelines.network.recorded import records
 from segflow.auto import AutoTiling, asked_of, settle_tiling
 from segflow.errors import SegflowError
 from segflow.io.opening import open_source

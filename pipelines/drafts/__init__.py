@@ -1,0 +1,1 @@
+"""Drafts of recipes for a model and an input."""

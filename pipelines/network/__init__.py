@@ -1,0 +1,1 @@
+"""The run's network: which backend and tiling it comes to, and what is remembered of that."""

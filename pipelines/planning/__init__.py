@@ -1,0 +1,1 @@
+"""A scene's plan: how it is cut, what it takes, what would fit."""

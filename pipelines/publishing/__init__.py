@@ -1,0 +1,1 @@
+"""From staged labels to files, exports, pictures and reports, here and elsewhere."""
