@@ -339,10 +339,11 @@ def files_of(folder: Path, plan: ScenePlan, block: tuple[int, ...], number: int)
 
 
 def steady(report: Any) -> Any:
-    """Return a run's report without what a resume may change."""
+    """Return a run's report without what a resume may change, and what asks for workers: the recipe as written."""
+    changing = ("forwards", "seconds", "peak_rss_bytes", "recipe")
     scenes = []
     for scene in report["scenes"]:
-        run = {k: v for k, v in scene["report"]["run"].items() if k not in ("forwards", "seconds", "peak_rss_bytes")}
+        run = {k: v for k, v in scene["report"]["run"].items() if k not in changing}
         assert scene["state"] in ("done", "unchanged")
         scenes.append({**scene, "state": "done", "report": {**scene["report"], "run": run}})
     return {**report, "scenes": scenes}

@@ -35,9 +35,9 @@ def _classes() -> Any:
 
 def segflow(*words: str) -> dict[str, Any]:
     """Run the command line in a process of its own, so that its memory is its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *words, "--json"], check=True, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "flows.cli", *words, "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     loaded: dict[str, Any] = json.loads(done.stdout)
     return loaded
 
