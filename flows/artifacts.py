@@ -108,10 +108,17 @@ def _show(recipe: Recipe, night: Night) -> None:
     create_table_artifact(_rows(night), key=_key(recipe.name, "scenes"), description=night.summary)
     create_table_artifact(_classes(night), key=_key(recipe.name, "classes"), description="Cells by class, all scenes")
     create_markdown_artifact(_markdown(recipe, night), key=_key(recipe.name, "summary"))
-    _show_previews(recipe, night)
+    if previews_wanted(recipe):
+        _show_previews(recipe, night)
     page = recipe.folder / "report.html"
     if page.exists():
         create_link_artifact(page.as_uri(), link_text="report", key=_key(recipe.name, "report"))
+
+
+def previews_wanted(recipe: Recipe) -> bool:
+    """Tell whether pictures may go to the server: of volumes, which may be of patients, only when asked for."""
+    asked = recipe.service.previews
+    return recipe.kind == "raster" if asked is None else asked
 
 
 def _show_previews(recipe: Recipe, night: Night) -> None:

@@ -53,6 +53,11 @@ class Service(Part):
         description='"2 %": a run is told of in which the share of a class moved by more than that since the run '
         "before, or the mean IoU fell by more.",
     )
+    previews: bool | None = Field(
+        None,
+        description="Small pictures of the first scenes on Prefect's page; when not given of rasters only, since a "
+        "volume may be a patient's.",
+    )
     limit: str | None = Field(
         None,
         description="A Prefect concurrency limit of which a run holds one slot while it works; on a GPU segflow-gpu, a "
