@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from segflow.io.vectors.sieve import sieve
 from segflow.postprocess.components import Components, Read, components
+from segflow.postprocess.sieve import sieve
 from segflow.recipe.postprocess import Postprocess
 from tiling import Box
 

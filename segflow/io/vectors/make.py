@@ -16,12 +16,12 @@ from segflow.io.opening import open_source
 from segflow.io.raster import RasterSpec
 from segflow.io.source import Source
 from segflow.io.vectors.area import CellAreas, cell_areas
-from segflow.io.vectors.sieve import ReadRows, sieve
 from segflow.io.vectors.simplify import Coverage
 from segflow.io.vectors.spool import Spool, spooled
 from segflow.io.vectors.sweep import Strip, polygons
 from segflow.io.vectors.table import Attributes, tables
 from segflow.models.card import LabelClass
+from segflow.postprocess.sieve import ReadRows, sieve
 from tiling.box import Box
 
 _STRIP_CELLS = 1 << 22

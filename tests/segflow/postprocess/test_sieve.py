@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from segflow.io.vectors.sieve import sieve
+from segflow.postprocess.sieve import sieve
 from tests.segflow.io.vectors.making import label_arrays
 from tests.segflow.io.vectors.test_simplify import blobs
 

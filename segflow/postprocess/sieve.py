@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segflow.io.vectors.walks import Ints
 from segflow.union import united
+
+Ints = NDArray[np.int64]
 
 # Rows from the first to before the second, as labels.
 ReadRows = Callable[[int, int], NDArray[Any]]
