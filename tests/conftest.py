@@ -19,6 +19,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "segflow"))
 # A script's background job ignores Ctrl-C, and so would every process that tests start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_LEVEL = logging.root.level
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -50,7 +52,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
-    """Undo what a command that was run in this process has said about logging."""
-    level = logging.root.level
+    """Undo what a command that was run in this process has said about logging, in the fixture of a module, too."""
+    logging.root.setLevel(_LEVEL)
     yield
-    logging.root.setLevel(level)
+    logging.root.setLevel(_LEVEL)
