@@ -54,7 +54,9 @@ class Train(Part):
     arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments of the architecture.")
     start: str | None = Field(None, description="Weights to start from: builtin:NAME or a path; fresh when not given.")
     encoder: str | None = Field(
-        None, description="A file of weights for the network's encoder alone, such as an image classifier's."
+        None,
+        description="A file of weights for the network's encoder alone, such as an image classifier's; bands other "
+        "than red, green and blue get the mean of theirs.",
     )
     classes: tuple[LabelClass, ...] = Field(description="Classes, in the order of output channels.")
     channels: tuple[str, ...] = Field(description="Names of the input's bands or modalities.")

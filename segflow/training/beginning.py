@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _PARTS = ("encoder", "backbone")
 _COUNTER = "num_batches_tracked"
+_COLOURS = ("red", "green", "blue")
 
 
 def network_of(recipe: Recipe, card: Card) -> nn.Module:
@@ -39,7 +40,7 @@ def network_of(recipe: Recipe, card: Card) -> nn.Module:
     if plan.start is not None:
         _start(network, recipe, plan.start)
     if plan.encoder is not None:
-        load_encoder(network, Path(recipe.resolve(plan.encoder)), plan.architecture)
+        load_encoder(network, Path(recipe.resolve(plan.encoder)), plan.architecture, plan.channels)
     return network
 
 
@@ -56,17 +57,19 @@ def _start(network: nn.Module, recipe: Recipe, weights: str) -> None:
         ) from error
 
 
-def load_encoder(network: nn.Module, path: Path, architecture: str) -> None:
+def load_encoder(network: nn.Module, path: Path, architecture: str, channels: Sequence[str] = ()) -> None:
     """Put weights into a network's encoder (of torchvision's networks: the backbone); the rest stays fresh.
 
     Tensors are matched by name, also behind a prefix. Where a file has other names for the same layers, as another
     library's classifier has, they are matched in their order, if kinds (weight, bias, running_mean, ...) and shapes of
-    all of them agree; what the file has beyond, such as a classifier's head, is left.
+    all of them agree; what the file has beyond, such as a classifier's head, is left. Of a network whose input has
+    other channels than red, green and blue, the first convolution is made of the file's (`_for_channels`).
 
     Args:
         network: has an `encoder` or a `backbone`; changed in place.
         path: safetensors, or a checkpoint that holds tensors; never unpickled with code.
         architecture: the network's name, for messages.
+        channels: names of the input's channels; not needed where they are as many as the file's.
 
     Raises:
         ModelError: the network has no such part, the file is none of these, or its tensors do not fit.
@@ -81,10 +84,10 @@ def load_encoder(network: nn.Module, path: Path, architecture: str) -> None:
     path = resolve(path)
     state = read_weights(path) if format_of(path) is SAFETENSORS else inner_state(read_pickle(path, False), path)[0]
     wanted = {key: value for key, value in part.state_dict().items() if not key.endswith(_COUNTER)}
-    found = without_prefix(wanted, state, path)
+    found = _for_channels(wanted, without_prefix(wanted, state, path), channels)
     how = "by name"
     if not _fits(wanted, found):
-        found = _in_order(wanted, state)
+        found = _in_order(wanted, state, channels)
         how = "in their order, since their names differ"
     if not _fits(wanted, found):
         odd = [key for key, value in wanted.items() if key not in state or state[key].shape != value.shape]
@@ -101,12 +104,31 @@ def _fits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> bool:
     return all(key in found and found[key].shape == value.shape for key, value in wanted.items())
 
 
-def _in_order(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _in_order(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], channels: Sequence[str]) -> dict[str, Tensor]:
     """Return the file's first tensors under the wanted names, or nothing where a kind or a shape differs."""
     theirs = [(key, value) for key, value in state.items() if not key.endswith(_COUNTER)]
-    made: dict[str, Tensor] = {}
-    for (mine, like), (other, value) in zip(wanted.items(), theirs, strict=False):
-        if mine.rpartition(".")[2] != other.rpartition(".")[2] or like.shape != value.shape:
-            return {}
-        made[mine] = value
-    return made
+    pairs = list(zip(wanted, theirs, strict=False))
+    if any(mine.rpartition(".")[2] != other.rpartition(".")[2] for mine, (other, _) in pairs):
+        return {}
+    made = _for_channels(wanted, {mine: value for mine, (_, value) in pairs}, channels)
+    return made if _fits(wanted, made) else {}
+
+
+def _for_channels(wanted: Mapping[str, Tensor], found: dict[str, Tensor], channels: Sequence[str]) -> dict[str, Tensor]:
+    """Return tensors whose first convolution takes the network's channels in place of red, green and blue.
+
+    A channel of one of these names keeps its weights, any other gets their mean; all are multiplied by three over the
+    number of channels, so that what comes out is as large as it was. A single channel gets the sum, as if the image
+    were grey (as timm has it). Three channels of other names are taken for red, green and blue.
+    """
+    first = next(iter(wanted), "")
+    if first not in found or found[first].ndim < 3 or found[first].shape[1] != len(_COLOURS):
+        return found
+    weight, names = as_float(found[first]), [name.lower() for name in channels]
+    if wanted[first].shape != (len(weight), len(names), *weight.shape[2:]):
+        return found
+    if len(names) == len(_COLOURS) and not set(names) & set(_COLOURS):
+        return found
+    own = {colour: weight[:, number] for number, colour in enumerate(_COLOURS)}
+    picked = [own.get(name, weight.mean(dim=1)) for name in names]
+    return {**found, first: torch.stack(picked, dim=1) * (len(_COLOURS) / len(names))}

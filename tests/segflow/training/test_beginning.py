@@ -22,6 +22,7 @@ with warnings.catch_warnings():  # timm uses a decorator that PyTorch is about t
     warnings.simplefilter("ignore")
     import timm
     import torchvision  # type: ignore[import-untyped]
+    from timm.models import adapt_input_conv
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,44 @@ def test_a_shallower_encoder_takes_the_first_stages(classifier: nn.Module, tmp_p
     torch.testing.assert_close(
         made.encoder.blocks[2][0].conv_pw.weight, classifier.get_submodule("blocks.2.0.conv_pw").weight
     )
+
+
+@pytest.mark.parametrize("how", ["by name", "in order"])
+def test_a_grey_image_is_seen_as_by_timm(classifier: nn.Module, tmp_path: Path, how: str) -> None:
+    state = classifier.state_dict()
+    torch.save(state if how == "by name" else renamed(state), tmp_path / "c.pth")
+    made: Any = network(in_channels=1)
+    load_encoder(made, tmp_path / "c.pth", "efficientnet_unet", ["T1"])
+    expected = adapt_input_conv(1, state["conv_stem.weight"])
+    torch.testing.assert_close(made.encoder.conv_stem.weight.detach(), expected)
+
+
+def test_bands_keep_the_weights_of_their_colour_and_other_bands_get_the_mean(
+    classifier: nn.Module, tmp_path: Path
+) -> None:
+    torch.save(classifier.state_dict(), tmp_path / "c.pth")
+    made: Any = network(in_channels=5)
+    bands = ["blue", "Green", "red", "near infrared", "shortwave infrared"]
+    load_encoder(made, tmp_path / "c.pth", "efficientnet_unet", bands)
+    rgb, found = classifier.get_submodule("conv_stem").weight.detach(), made.encoder.conv_stem.weight.detach()
+    mean = rgb.mean(dim=1)
+    torch.testing.assert_close(found, torch.stack([rgb[:, 2], rgb[:, 1], rgb[:, 0], mean, mean], dim=1) * 3 / 5)
+    # As large as before: five equal bands come out as three equal ones do.
+    torch.testing.assert_close(found.sum(dim=1), adapt_input_conv(1, rgb)[:, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("bands", "order"),
+    [(["red", "green", "blue"], [0, 1, 2]), (["blue", "green", "red"], [2, 1, 0]), (list("abc"), [0, 1, 2])],
+)
+def test_three_bands_are_taken_by_their_names_where_these_are_colours(
+    classifier: nn.Module, tmp_path: Path, bands: list[str], order: list[int]
+) -> None:
+    torch.save(classifier.state_dict(), tmp_path / "c.pth")
+    made: Any = network()
+    load_encoder(made, tmp_path / "c.pth", "efficientnet_unet", bands)
+    rgb = classifier.get_submodule("conv_stem").weight
+    torch.testing.assert_close(made.encoder.conv_stem.weight, rgb[:, order])
 
 
 def test_torchvisions_backbone_is_an_encoder(tmp_path: Path) -> None:
