@@ -16,7 +16,7 @@ from segflow.recipe import Recipe
 
 if TYPE_CHECKING:
     from segflow.metrics import Scores
-    from segflow.report.training import Point
+    from segflow.report.training import Point, Scored
 
 _EVERY_SECONDS = 10.0
 
@@ -60,16 +60,26 @@ def main(options: argparse.Namespace) -> int:
 
 
 class _Lines:
-    """A line every ten seconds: step, loss, rate and what is left, from the speed since this command began."""
+    """A line every ten seconds: step, loss, rate and what is left, from the speed since this command began.
+
+    Scores on what is held back are a line of their own, by class.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
-        self._steps = recipe.train.steps if recipe.train is not None else 0
+        plan = recipe.train
+        self._steps = 0 if plan is None else plan.steps
+        self._dice = plan is not None and plan.validation.score == "mean_dice"
         self._name = ""
         self._first = 0
         self._began = self._said = monotonic()
 
-    def __call__(self, name: str, point: Point) -> None:
-        """Hear of a step."""
+    def __call__(self, name: str, point: Point | Scored) -> None:
+        """Hear of a step, or of scores."""
+        from segflow.report.training import Scored
+
+        if isinstance(point, Scored):
+            self._score(name, point)
+            return
         now = monotonic()
         if name != self._name:
             self._name, self._first, self._began, self._said = name, point.step, now, now
@@ -83,6 +93,16 @@ class _Lines:
         sys.stderr.write(
             f"{name}: step {point.step:,} of {self._steps:,}, loss {point.loss:.4f}, rate {point.rate:.2g}, "
             f"about {remaining(left)} left\n"
+        )
+        sys.stderr.flush()
+
+    def _score(self, name: str, found: Scored) -> None:
+        by_class = found.dice if self._dice else found.iou
+        mean = found.overall.get("mean_dice" if self._dice else "mean_iou")
+        each = ", ".join(f"{key} {value:.3f}" for key, value in by_class.items() if value is not None)
+        sys.stderr.write(
+            f"{name}: held back, after step {found.step:,}: mean {'Dice' if self._dice else 'IoU'} "
+            f"{'unknown' if mean is None else f'{mean:.3f}'} ({each})\n"
         )
         sys.stderr.flush()
 

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Report = Callable[[str, Point | Scored], None]
+"""Hears of a step, or of scores while training, of the model of this name."""
+
 _WORST = 8
 HIDDEN = ".training"
 _ITS_OWN = ("name", "kind", "architecture", "arguments", "classes", "channels", "normalisation")
@@ -62,7 +65,7 @@ class Trained:
     scores: Scores | None
 
 
-def train(recipe: Recipe, opener: Opener = open_pairs, report: Callable[[str, Point], None] | None = None) -> Trained:
+def train(recipe: Recipe, opener: Opener = open_pairs, report: Report | None = None) -> Trained:
     """Train as a recipe says, and write `NAME.safetensors` (float16), its card, ONNX, curve and page.
 
     With `validation.fold: all` there is one model a fold, NAME-fold0 and so on. A training that was cut off goes on
@@ -72,7 +75,7 @@ def train(recipe: Recipe, opener: Opener = open_pairs, report: Callable[[str, Po
     Args:
         recipe: needs `train` and `references`.
         opener: opens images and labels.
-        report: called after every step with the model's name and the curve's new point.
+        report: called with the model's name and, after every step, the curve's new point, or what it scored.
 
     Raises:
         RecipeError: train or references are missing or name scenes that are not there.
@@ -108,9 +111,7 @@ def _folds(recipe: Recipe, plan: Train) -> list[Recipe]:
     return made
 
 
-def _one(
-    recipe: Recipe, card: Card, pairs: Sequence[Labelled], report: Callable[[str, Point], None] | None
-) -> tuple[Model, Scoring | None]:
+def _one(recipe: Recipe, card: Card, pairs: Sequence[Labelled], report: Report | None) -> tuple[Model, Scoring | None]:
     plan = train_of(recipe)
     learned, scored = scenes_of(recipe, pairs)
     network = network_of(recipe, card)
@@ -125,7 +126,7 @@ def _one(
             loss,
             settings,
             recipe.folder / HIDDEN / plan.name,
-            _scorer(recipe, card, scored, index) if scored else None,
+            _scorer(recipe, card, scored, index, report) if scored else None,
             None if report is None else lambda point: report(plan.name, point),
             _device(recipe),
         )
@@ -173,19 +174,21 @@ def _batches(plan: Train, card: Card, learned: Mapping[str, Scene], index: Label
 
 
 def _scorer(
-    recipe: Recipe, card: Card, scored: Sequence[HeldBack], index: LabelIndex
+    recipe: Recipe, card: Card, scored: Sequence[HeldBack], index: LabelIndex, report: Report | None
 ) -> Callable[[nn.Module, int], Scored]:
-    limit = train_of(recipe).validation.limit
+    plan = train_of(recipe)
 
     def score(network: nn.Module, step: int) -> Scored:
-        found = score_scenes(network, card, scored, index, recipe.tiling, recipe.compute, limit).scores
+        found = score_scenes(network, card, scored, index, recipe.tiling, recipe.compute, plan.validation.limit).scores
         rows: Any = found["classes"]
         overall: dict[str, Any] = dict(found["overall"] or {})
         numbers = {key: value for key, value in overall.items() if isinstance(value, float)}
-        log.info("after %d steps: %s", step, ", ".join(f"{key} {value:.4f}" for key, value in numbers.items()))
-        return Scored(
+        made = Scored(
             step, numbers, {row["name"]: row.get("iou") for row in rows}, {row["name"]: row.get("dice") for row in rows}
         )
+        if report is not None:
+            report(plan.name, made)
+        return made
 
     return score
 

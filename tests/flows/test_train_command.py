@@ -71,10 +71,12 @@ def start(folder: Path, *more: str, before: Callable[[], None] | None = None) ->
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=before)
 
 
-def train(folder: Path, *more: str) -> None:
+def train(folder: Path, *more: str) -> str:
+    """Train to the end, and return what was said."""
     process = start(folder, *more)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
+    return errors
 
 
 def digest(folder: Path) -> str:
@@ -88,7 +90,9 @@ def curve(folder: Path) -> list[list[str]]:
 
 
 def test_a_killed_training_goes_on_to_the_same_curve_and_bits_and_runs_unchanged(folder: Path) -> None:
-    train(folder, "-o", str(folder / "straight"))
+    said = train(folder, "-o", str(folder / "straight"))
+    scored = r"toy: held back, after step (\d+): mean IoU 0\.\d+ \(dark 0\.\d+, bright 0\.\d+\)"
+    assert re.findall(scored, said) == ["20", "40", "60"]
     process = start(folder)
     checkpoint = folder / "made" / ".training" / "toy" / "last.ckpt"
     try:
