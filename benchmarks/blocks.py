@@ -28,7 +28,8 @@ from flows.cluster import NEVER, Fleet
 from flows.dask_executor import connected
 from pipelines.journal import ChunkRecord
 from pipelines.network.settle import settle
-from pipelines.planning.prepare import Selection, find_scenes, plan_scene
+from pipelines.planning.prepare import plan_scene
+from pipelines.planning.scenes import Selection, find_scenes
 from pipelines.predict import Workshop, predict
 from segflow.metrics import Counts
 from segflow.recipe import read_recipe

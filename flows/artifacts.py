@@ -26,7 +26,6 @@ from flows.night import Night
 from pipelines.events import ChunkDone, Event, Listener, SceneEnded, SceneStarted
 from segflow.errors import first_line
 from segflow.recipe import Recipe, open_text
-from segflow.report.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from segflow.training.train import Trained
@@ -126,6 +125,8 @@ def _show_previews(recipe: Recipe, night: Night) -> None:
 
     They are Markdown: Prefect's page prints an image artifact's address, all of its base64, below the picture.
     """
+    from segflow.report.thumbnail import thumbnail
+
     pages = ((item.scene, recipe.folder / f"{item.scene}_report.html") for item in night.scenes if item.report)
     there = ((scene, page) for scene, page in pages if page.is_file())
     for number, (scene, page) in enumerate(islice(there, _PREVIEWS), 1):

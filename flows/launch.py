@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from flows.workers import with_workers
 from pipelines.events import Listener
-from pipelines.planning.prepare import Selection
-from pipelines.runner import Outcome
+from pipelines.planning.scenes import Selection
 from segflow.errors import SegflowError
 from segflow.recipe import Recipe
 
 if TYPE_CHECKING:
     from flows.night import Night
+    from pipelines.runner import Outcome
 
 
 def launch(recipe: Recipe, selection: Selection, *, force: bool, listener: Listener, prefect: bool = False) -> Outcome:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event as Signal
 from threading import Thread
 from time import monotonic, sleep
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from flows.ledger import Ledger, Row, open_ledger
 from flows.ledger.looking import Look, Looker, fingerprint_of
@@ -18,11 +18,13 @@ from flows.scene_log import SceneLog
 from flows.workers import with_workers
 from pipelines.events import Event, Listener, SceneEnded, SceneStarted
 from pipelines.network.engine import model_of
-from pipelines.planning.prepare import NamedScene, Selection
-from pipelines.runner import Outcome, Stages
+from pipelines.planning.scenes import NamedScene, Selection
 from segflow.errors import BusyError, SegflowError
 from segflow.recipe import Recipe, open_text
-from segflow.report import Results, SceneState, drift_of, results_of, run_report
+
+if TYPE_CHECKING:
+    from pipelines.runner import Outcome, Stages
+    from segflow.report import Results, SceneState
 
 _LOG = logging.getLogger(__name__)
 _BEATS = 4
@@ -108,7 +110,7 @@ def run_night(
     *,
     backfill: bool = False,
     listener: Listener = lambda _: None,
-    stages: Stages | None = None,
+    stages: Callable[[], Stages | None] = lambda: None,
     name: str = "run",
 ) -> Night:
     """Segment what is new, each scene once, whoever else asks for it at the same time.
@@ -119,7 +121,7 @@ def run_night(
         recipe: what is meant, and how it is operated.
         backfill: also do again what was done with another recipe or other weights.
         listener: told of progress.
-        stages: the stages; a scheduler wraps them.
+        stages: gives the stages, when the first scene needs them; a scheduler wraps them.
         name: the run is remembered by it.
 
     Raises:
@@ -128,17 +130,18 @@ def run_night(
     model = model_of(recipe)
     night = Night(name, recipe.service.max_failed)
     with open_ledger(recipe) as ledger:
-        began, before = ledger.now(), _before(ledger)
+        began, before = ledger.now(), None
         looker = Looker(recipe, model, ledger, backfill)
         turn = _Turn(ledger, looker, night, listener, (fingerprint_of(recipe), model.sha256), backfill)
         with _alive(ledger, recipe.service.lease_seconds):
             try:
                 while fresh := _fresh(looker, turn, recipe):
+                    before = before or _before(ledger)
                     outcome = with_workers(
                         recipe,
                         Selection(),
                         listener=turn.heard,
-                        stages=stages,
+                        stages=stages(),
                         force=False,
                         scenes=fresh,
                         admit=turn.admit,
@@ -152,6 +155,8 @@ def run_night(
                 turn.end()
         done = len(night.scenes) - len(night.failed)
         if night.scenes:
+            from segflow.report import drift_of, results_of, run_report
+
             now = results_of(run_report(name, night.scenes, 0))
             drift = drift_of(before, now, recipe.service.drift)
             night.drift = [] if drift is None else list(drift.told)
@@ -162,6 +167,8 @@ def run_night(
 
 def _before(ledger: Ledger) -> Results | None:
     """Return what the ledger remembers of the last run that had results."""
+    from segflow.report import Results
+
     row = next((run for run in ledger.runs(_BACK) if run.facts), None)
     if row is None:
         return None
@@ -228,6 +235,8 @@ class _Turn:
         self._identities[item.name] = identity
         if error is None:
             return True
+        from segflow.report import SceneState
+
         self.heard(SceneEnded(SceneState(scene=item.name, state="refused", error=error)))
         return False
 

@@ -8,15 +8,13 @@ os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "segflow,pipelines,flows"
 os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from prefect import flow, get_run_logger, runtime, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import ValidationError
@@ -28,40 +26,21 @@ from flows.run_log import progress_logged
 from flows.slots import slots
 from flows.workers import with_workers
 from pipelines.events import Event, Listener
-from pipelines.planning.prepare import Selection, plan_scene
-from pipelines.postprocess import postprocess
-from pipelines.predict import predict
-from pipelines.publishing.export import export
-from pipelines.publishing.exporting import write_exports
-from pipelines.publishing.publish import publish
-from pipelines.publishing.report import report
-from pipelines.runner import Outcome, Stages
+from pipelines.planning.scenes import Selection
 from segflow.errors import RecipeError
 from segflow.recipe import Recipe, open_recipe, parse_recipe
+
+if TYPE_CHECKING:
+    from pipelines.runner import Outcome, Stages
 
 mask_logs()
 
 
-def _task(stage: Callable[..., Any], scene: str) -> Any:
-    """Wrap a stage. Nothing is cached: a cached success whose output was deleted would be a lie.
+def _stages() -> Stages:
+    """Return the stages as tasks; a run that finds nothing new needs none, nor what they import."""
+    from flows.tasks import STAGES
 
-    Args:
-        stage: the function; the task has its name.
-        scene: where in its arguments the scene's name is.
-    """
-    name = stage.__name__.removesuffix("_scene").removeprefix("write_")
-    return task(name=name, task_run_name=f"{name} {{{scene}}}", cache_policy=NO_CACHE)(stage)
-
-
-STAGES = Stages(
-    plan=_task(plan_scene, "item.name"),
-    predict=_task(predict, "plan.scene"),
-    postprocess=_task(postprocess, "plan.scene"),
-    export=_task(export, "plan.scene"),
-    exports=_task(write_exports, "published.scene"),
-    report=_task(report, "plan.scene"),
-    publish=_task(publish, "recipe.name"),
-)
+    return STAGES
 
 
 def _silent(_event: Event) -> None:
@@ -107,7 +86,9 @@ def segment(
     logger = get_run_logger()
     parsed = call.recipe or parse_recipe(recipe, Path(base), origin="the flow run's recipe")
     with progress_logged():
-        outcome = with_workers(parsed, _selection(selection or {}), force=force, listener=call.listener, stages=STAGES)
+        outcome = with_workers(
+            parsed, _selection(selection or {}), force=force, listener=call.listener, stages=_stages()
+        )
     call.outcome.append(outcome)
     scenes = outcome.report.scenes
     broken = [item.scene for item in scenes if item.state in ("failed", "refused")]
@@ -136,7 +117,7 @@ def segment_new(recipe: Recipe, backfill: bool = False) -> State[None]:
     parsed = call.recipe or _filled(recipe)
     name = str(runtime.flow_run.name)
     with progress_logged(), slots(parsed), Progress(parsed.name, call.listener) as listener:
-        night = run_night(parsed, backfill=backfill, listener=listener, stages=STAGES, name=name)
+        night = run_night(parsed, backfill=backfill, listener=listener, stages=_stages, name=name)
     call.night.append(night)
     for item in night.scenes:
         (logger.error if item.error else logger.info)("%s: %s", item.scene, item.error or item.state)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipelines.events import Listener
-from pipelines.journal import ChunkRecord
-from pipelines.network.engine import Engine
-from pipelines.planning.plan import ScenePlan
-from pipelines.planning.prepare import Selection
-from pipelines.predict import BlockJob, Executor, Workshop
-from pipelines.runner import Outcome, Stages, run
 from segflow.recipe import Compute, Recipe
+
+if TYPE_CHECKING:
+    from pipelines.events import Listener
+    from pipelines.journal import ChunkRecord
+    from pipelines.network.engine import Engine
+    from pipelines.planning.plan import ScenePlan
+    from pipelines.planning.scenes import Selection
+    from pipelines.predict import BlockJob, Executor, Workshop
+    from pipelines.runner import Outcome, Stages
 
 
 def with_workers(
@@ -25,6 +27,8 @@ def with_workers(
     Raises:
         SegflowError: as in `pipelines.run`; ClusterError where there is no such cluster.
     """
+    from pipelines.runner import Stages, run
+
     stages = stages or Stages()
     compute = recipe.compute
     if compute.workers == 1 and not compute.remote:

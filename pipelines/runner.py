@@ -18,8 +18,9 @@ from pipelines.network.recorded import recorded_in
 from pipelines.network.remembered import keep, recall, same
 from pipelines.network.settle import settle
 from pipelines.planning.plan import ScenePlan
-from pipelines.planning.prepare import NamedScene, Selection, find_scenes, plan_scene
+from pipelines.planning.prepare import plan_scene
 from pipelines.planning.room import require_room
+from pipelines.planning.scenes import NamedScene, Selection, find_scenes
 from pipelines.postprocess import postprocess
 from pipelines.predict import Executor, InProcess, predict
 from pipelines.publishing.details import unmeasured

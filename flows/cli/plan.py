@@ -16,8 +16,9 @@ from pipelines.network.engine import Engine
 from pipelines.network.recorded import recorded_in
 from pipelines.network.settle import settle
 from pipelines.planning.plan import ScenePlan
-from pipelines.planning.prepare import NamedScene, Selection, plan_scene
+from pipelines.planning.prepare import plan_scene
 from pipelines.planning.room import require_room
+from pipelines.planning.scenes import NamedScene, Selection
 from pipelines.publishing.exporting import exporters_of, published_of, refusals
 from pipelines.runner import calibrated_in, opened
 from pipelines.workshop import HIDDEN, SCENES, Bench

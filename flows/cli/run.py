@@ -9,7 +9,7 @@ import sys
 from flows.cli.codes import DONE, REFUSED, SOME_FAILED
 from flows.cli.recipe import recipe_of
 from flows.launch import launch, launch_new
-from pipelines.planning.prepare import Selection
+from pipelines.planning.scenes import Selection
 from segflow.errors import RecipeError
 from segflow.recipe import Recipe
 from segflow.report import run_summary, summary, to_json

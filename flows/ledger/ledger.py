@@ -8,12 +8,12 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Literal
 from uuid import uuid4
 
 import psutil
 from sqlalchemy import ColumnElement, Connection, Engine, and_, case, delete, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from flows.ledger.tables import RUN, SCENE, SEEN, STATES, TALLY, clock
 from segflow.recipe import Service
@@ -304,7 +304,7 @@ class Ledger:
 
     @staticmethod
     def _insert(db: Connection, table: Any) -> Any:
-        return (sqlite if db.dialect.name == "sqlite" else postgresql).insert(table)
+        return import_module(f"sqlalchemy.dialects.{db.dialect.name}").insert(table)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -12,12 +12,10 @@ from typing import Any
 
 from flows.ledger.ledger import Ledger, Sighting, Stamps
 from flows.ledger.private import Private, bases_of, is_dicom, is_private
-from pipelines.planning.prepare import NamedScene, find_scenes
+from pipelines.planning.scenes import NamedScene, find_scenes
 from segflow.errors import InputError, NothingThereError, SegflowError
 from segflow.io.dicom.place import split_path
 from segflow.io.names import is_remote
-from segflow.io.opening import files_of, open_source
-from segflow.io.scene_files import spec_of
 from segflow.masking import hide_texts
 from segflow.models.model import Model
 from segflow.recipe import Recipe
@@ -89,6 +87,9 @@ class Looker:
         Raises:
             InputError: it cannot be read, or reads files that lie elsewhere.
         """
+        from segflow.io.opening import files_of, open_source
+        from segflow.io.scene_files import spec_of
+
         recipe = self._recipe
         if is_remote(item.scene.paths[0]):
             return self._known_as(item, (), hashlib.sha256(self._key(item).encode()).hexdigest())

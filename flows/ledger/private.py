@@ -17,9 +17,8 @@ from functools import cached_property
 from pathlib import Path
 
 from flows.ledger.place import place_of
-from pipelines.planning.prepare import NamedScene
+from pipelines.planning.scenes import NamedScene
 from segflow.errors import OutputError, RecipeError
-from segflow.io.dicom import series_at
 from segflow.io.dicom.place import ENDINGS, split_path
 from segflow.io.names import VOLUME_SUFFIXES, is_remote
 from segflow.masking import hide_texts, open_text
@@ -73,6 +72,8 @@ class Private:
         uids = []
         for path in item.scene.paths:
             if split_path(path)[1] is not None and path not in self._uids:
+                from segflow.io.dicom import series_at
+
                 self._uids[path] = series_at(path).tags["SeriesInstanceUID"]
             uids.append(self._uids.get(path, path))
         return self.sealed("\n".join(uids))[:_DIGITS]

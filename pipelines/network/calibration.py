@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pipelines.network.engine import Engine
 from pipelines.planning.plan import ScenePlan
-from pipelines.planning.prepare import Selection, find_scenes, plan_scene
+from pipelines.planning.prepare import plan_scene
+from pipelines.planning.scenes import Selection, find_scenes
 from segflow.backends import ForwardSettings, Samples
 from segflow.errors import InputError, SegflowError
 from segflow.io.opening import open_source

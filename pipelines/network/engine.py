@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from segflow.auto import AutoTiling
-from segflow.backends import Forward, ForwardSettings
 from segflow.errors import RecipeError
 from segflow.models.load import load_model
 from segflow.models.model import Model
 from segflow.recipe import Recipe
+
+if TYPE_CHECKING:
+    from segflow.auto import AutoTiling
+    from segflow.backends import Forward, ForwardSettings
 
 
 @dataclass(frozen=True, slots=True)

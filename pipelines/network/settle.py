@@ -11,7 +11,8 @@ import numpy as np
 from pipelines.network.auto import with_tiling_settled
 from pipelines.network.calibration import samples_of
 from pipelines.network.engine import Engine, model_of
-from pipelines.planning.prepare import Selection, find_scenes, plan_scene
+from pipelines.planning.prepare import plan_scene
+from pipelines.planning.scenes import Selection, find_scenes
 from segflow.backends import ForwardSettings, Recorded, candidates, choose, probe
 from segflow.backends.room import free_bytes, require_room
 from segflow.errors import PlanError, SegflowError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -13,15 +13,16 @@ from pipelines.planning.layout import Wish, layout_of
 from pipelines.planning.plan import ReferencePlan, ScenePlan
 from pipelines.planning.remedies import laid
 from pipelines.planning.resumed import gone_on_with
+from pipelines.planning.scenes import NamedScene, Selection
 from pipelines.planning.sheets import Sheet, identity_of, sheet_of, stamps_in
 from pipelines.planning.tolerance import change_on, dear
 from pipelines.publishing.details import measures_of
 from segflow.auto import AutoTiling
 from segflow.errors import PlanError, RecipeError
-from segflow.io.discover import Scene, output_names
+from segflow.io.discover import Scene
 from segflow.io.opening import files_of, open_source, window_of
 from segflow.io.prepared import PreparedVolume, frame_of, prepared
-from segflow.io.scene_files import open_reference, reference_spec_of, require_channels, scenes_in, spec_of
+from segflow.io.scene_files import open_reference, reference_spec_of, require_channels, spec_of
 from segflow.io.source import Source
 from segflow.io.stamp import stamps_of
 from segflow.io.volume import VolumeSpec
@@ -33,52 +34,6 @@ from segflow.patches import lattice_of, model_shape, patch_of
 from segflow.recipe import Postprocess, Recipe, recipe_text
 from segflow.sweep import Task, head_of
 from tiling import Box, Layout, Network, scale_of
-
-_LONGEST_NAME = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """A look first: a part of the work, on the full run's patches and statistics.
-
-    Attributes:
-        window: x, y, width, height in cells; rasters only.
-        bbox: xmin, ymin, xmax, ymax in the raster's CRS; rasters only.
-        limit: at most so many scenes.
-    """
-
-    window: tuple[int, int, int, int] | None = None
-    bbox: tuple[float, float, float, float] | None = None
-    limit: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NamedScene:
-    """A scene and the name of its outputs, and the files of the mosaic that it is a sheet of, if any."""
-
-    scene: Scene
-    name: str
-    sheets: tuple[str, ...] = ()
-
-
-def find_scenes(recipe: Recipe, card: Card, limit: int | None = None) -> list[NamedScene]:
-    """List the recipe's scenes; opens nothing.
-
-    Raises:
-        InputError: nothing is there.
-        RecipeError: two scenes would have one name.
-    """
-    scenes = scenes_in(recipe, card)
-    names = output_names(scenes, recipe.outputs.name)
-    for name in names:
-        if len(name.encode()) > _LONGEST_NAME:
-            raise RecipeError(
-                f"the name {name[:40]}... has {len(name.encode())} bytes",
-                f"at most {_LONGEST_NAME}, so that files can be named after it",
-                "set outputs.name, or rename the input",
-            )
-    sheets = tuple(path for scene in scenes for path in scene.paths) if recipe.inputs.mosaic else ()
-    return [NamedScene(scene, name, sheets) for scene, name in zip(scenes, names, strict=True)][:limit]
 
 
 def plan_scene(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pipelines.planning.prepare import NamedScene
+from pipelines.planning.scenes import NamedScene
 from segflow.errors import InputError, OutputError
 from segflow.grid import Kind
 from segflow.io.discover import mask_for, reference_for

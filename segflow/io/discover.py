@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segflow.errors import InputError, NothingThereError, RecipeError
 from segflow.grid import Kind
-from segflow.io.dicom.scenes import Found, dicom_scenes, is_dicom_file
 from segflow.io.names import (
     OUTPUT_ENDINGS,
     RASTER_SUFFIXES,
@@ -28,6 +28,9 @@ from segflow.io.names import (
     stem_of,
 )
 from segflow.recipe import Inputs, References
+
+if TYPE_CHECKING:
+    from segflow.io.dicom.scenes import Found
 
 Resolve = Callable[[str], Path]
 
@@ -88,6 +91,8 @@ def _scenes_at(path: str, case: str, kind: Kind, series: Mapping[str, str] | Non
 
 
 def _series_at(path: str, series: Mapping[str, str] | None, several: bool) -> list[Found]:
+    from segflow.io.dicom.scenes import dicom_scenes
+
     found = dicom_scenes(path, series, several)
     if not found:
         raise InputError(
@@ -99,6 +104,8 @@ def _series_at(path: str, series: Mapping[str, str] | None, several: bool) -> li
 
 
 def _may_be_dicom(path: Path) -> bool:
+    from segflow.io.dicom.scenes import is_dicom_file
+
     return path.is_dir() or (not _has_suffix(path.name, "volume") and is_dicom_file(path))
 
 

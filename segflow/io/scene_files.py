@@ -1,16 +1,20 @@
-"""From a recipe to the files of its scenes and references: what `run` and `train` must read alike."""
+"""From a recipe to the files of its scenes and references: what `run` and `train` must read alike.
+
+The libraries that open them are imported where they are opened: who only looks for scenes needs none.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from segflow.errors import InputError, RecipeError
 from segflow.io.discover import Scene, discover, mask_for, reference_for
-from segflow.io.opening import Spec, compare_places, open_source
-from segflow.io.orientation import orientation_of
-from segflow.io.raster import RasterSpec
-from segflow.io.source import Source
-from segflow.io.volume import VolumeSpec
 from segflow.models.card import Card
 from segflow.recipe import Recipe
+
+if TYPE_CHECKING:
+    from segflow.io.opening import Spec
+    from segflow.io.source import Source
 
 
 def scenes_in(recipe: Recipe, card: Card) -> list[Scene]:
@@ -45,6 +49,9 @@ def spec_of(recipe: Recipe, scene: Scene, card: Card, scratch: str | None = None
     Raises:
         RecipeError: a raster of several files, or `inputs.resample_to` is no channel.
     """
+    from segflow.io.raster import RasterSpec
+    from segflow.io.volume import VolumeSpec
+
     inputs = recipe.inputs
     if recipe.kind == "raster":
         if len(scene.paths) != 1:
@@ -75,6 +82,10 @@ def reference_spec_of(
         InputError: there is no such file, or a glob does not mean exactly one.
         RecipeError: the pattern has an unknown field.
     """
+    from segflow.io.orientation import orientation_of
+    from segflow.io.raster import RasterSpec
+    from segflow.io.volume import VolumeSpec
+
     if recipe.references is None:
         return None
     path = reference_for(scene, recipe.references, recipe.resolve)
@@ -108,6 +119,8 @@ def open_reference(spec: Spec, source: Source) -> tuple[Source, str | None]:
         InputError: it is missing or broken, or has several channels.
         GridMismatchError: it lies elsewhere.
     """
+    from segflow.io.opening import compare_places, open_source
+
     reference = open_source(spec)
     try:
         if reference.channels != 1:

@@ -21,7 +21,8 @@ from flows.cluster import fleet
 from flows.dask_executor import DaskExecutor, connected
 from pipelines.network.settle import settle
 from pipelines.planning.plan import ScenePlan
-from pipelines.planning.prepare import Selection, find_scenes, plan_scene
+from pipelines.planning.prepare import plan_scene
+from pipelines.planning.scenes import Selection, find_scenes
 from pipelines.predict import InProcess, Workshop, predict
 from segflow.errors import ClusterError, InputError, ModelError
 from segflow.recipe import Compute, read_recipe

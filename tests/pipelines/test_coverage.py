@@ -12,7 +12,7 @@ from rio_cogeo.cogeo import cog_validate
 from scipy.ndimage import binary_erosion
 
 from pipelines import run
-from pipelines.planning.prepare import Selection
+from pipelines.planning.scenes import Selection
 from segflow.io.exports import coverage
 from segflow.io.rat import read_classes
 from tests.making import make_model, write_raster

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines import run
 from pipelines.events import ChunkDone, Event
-from pipelines.planning.prepare import Selection
+from pipelines.planning.scenes import Selection
 from segflow.errors import OutputError
 from segflow.recipe import Recipe, parse_recipe
 from tests.making import make_model, write_raster, write_volume

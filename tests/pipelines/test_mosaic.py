@@ -166,7 +166,7 @@ def test_a_change_of_a_sheet_concerns_those_that_see_it_and_no_others(tmp_path: 
 
 
 def test_a_window_of_a_sheet_counts_from_the_sheets_own_corner(tmp_path: Path, model: Path) -> None:
-    from pipelines.planning.prepare import Selection
+    from pipelines.planning.scenes import Selection
 
     raster = write_raster(tmp_path / "scene.tif")
     sheets = cut(raster, tmp_path / "sheets")

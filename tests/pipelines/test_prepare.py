@@ -13,7 +13,8 @@ import pytest
 from pipelines.network.engine import Engine
 from pipelines.network.settle import settle
 from pipelines.planning.plan import ScenePlan, read_plan, write_plan
-from pipelines.planning.prepare import NamedScene, Selection, find_scenes, plan_scene
+from pipelines.planning.prepare import plan_scene
+from pipelines.planning.scenes import NamedScene, Selection, find_scenes
 from segflow.errors import InputError, PlanError
 from segflow.recipe import Recipe, parse_recipe
 from tests.making import make_model, write_labels, write_raster, write_volume

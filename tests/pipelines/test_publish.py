@@ -18,7 +18,7 @@ import pydicom
 import pytest
 
 from pipelines import run
-from pipelines.planning.prepare import Selection
+from pipelines.planning.scenes import Selection
 from pipelines.publishing.outputs import file_facts
 from pipelines.publishing.publish import publish
 from segflow.errors import OutputError, RecipeError

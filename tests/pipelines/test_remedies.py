@@ -17,8 +17,9 @@ import yaml
 from pipelines.network.engine import Engine
 from pipelines.network.settle import settle
 from pipelines.planning.plan import ScenePlan
-from pipelines.planning.prepare import Selection, find_scenes, plan_scene
+from pipelines.planning.prepare import plan_scene
 from pipelines.planning.room import require_room
+from pipelines.planning.scenes import Selection, find_scenes
 from segflow.backends.room import require_room as require_device_room
 from segflow.errors import PlanError
 from segflow.memory import rss_bytes

@@ -14,7 +14,8 @@ from pipelines import run
 from pipelines.events import ChunkDone, Event
 from pipelines.network.engine import Engine
 from pipelines.planning.plan import ScenePlan
-from pipelines.planning.prepare import NamedScene, plan_scene
+from pipelines.planning.prepare import plan_scene
+from pipelines.planning.scenes import NamedScene
 from pipelines.predict import InProcess
 from pipelines.runner import Stages
 from segflow.models.card import LabelClass

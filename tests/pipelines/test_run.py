@@ -18,7 +18,7 @@ from pipelines.events import ChunkDone, Event, SceneStarted
 from pipelines.journal import ChunkRecord
 from pipelines.network.engine import Engine
 from pipelines.planning.plan import ScenePlan
-from pipelines.planning.prepare import Selection
+from pipelines.planning.scenes import Selection
 from pipelines.predict import BlockJob, Executor, InProcess, Workshop
 from segflow.errors import OutputError
 from segflow.recipe import Recipe, parse_recipe

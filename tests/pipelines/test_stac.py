@@ -25,7 +25,7 @@ from shapely.geometry import box, shape
 
 from pipelines import run
 from pipelines.network.engine import model_of
-from pipelines.planning.prepare import find_scenes
+from pipelines.planning.scenes import find_scenes
 from segflow.errors import OutputError, RecipeError
 from segflow.grid import Grid
 from segflow.io.exports.stac_facts import footprint, when
