@@ -63,8 +63,10 @@ def _work(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     """Add the commands that segment, and that make what segments."""
     run = _command(commands, "run", "run", "segment all scenes of a recipe; resumes, and skips what is done")
     _recipe(run, needed=False)
-    run.add_argument("-m", "--model", metavar="WEIGHTS", help="builtin:NAME or a path; without a recipe")
-    run.add_argument("-i", "--input", metavar="INPUT", help="path, glob or folder; without a recipe")
+    model = "builtin:NAME or a path; without a recipe; several times: an ensemble"
+    run.add_argument("-m", "--model", metavar="WEIGHTS", action=_OneOrMore, help=model)
+    wanted = "path, glob or folder; without a recipe; may be given several times"
+    run.add_argument("-i", "--input", metavar="INPUT", action=_OneOrMore, help=wanted)
     run.add_argument("-o", "--output", metavar="FOLDER", help="output folder")
     _trust(run)
     run.add_argument("--force", action="store_true", help="do finished scenes again")
@@ -186,6 +188,22 @@ def _operation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     prefect.add_argument("action", choices=("setup",))
     prefect.add_argument("--gpus", type=int, metavar="N", help="GPUs that runs share; this machine's if not given")
     prefect.add_argument("--pool", metavar="NAME", default="segflow", help="process work pool that is made: segflow")
+
+
+class _OneOrMore(argparse.Action):
+    """Keep what is given once as it is, and what is given several times as a list."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Add a value to those before it."""
+        before = getattr(namespace, self.dest)
+        together = values if before is None else [*(before if isinstance(before, list) else [before]), values]
+        setattr(namespace, self.dest, together)
 
 
 class _Version(argparse.Action):

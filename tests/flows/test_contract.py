@@ -15,6 +15,7 @@ import yaml
 from affine import Affine
 
 from flows.cli.main import main, parser
+from flows.cli.recipe import recipe_of
 
 HEAVY = {
     "torch",
@@ -115,6 +116,15 @@ def test_run_needs_no_recipe(making: Any, segflow: Any) -> None:
     assert f"{making.folder}/flags/report.html" in result.out
     assert segflow("run", making.recipe()).code == 0
     assert making.digests("flags") == making.digests("out")
+
+
+def test_models_and_inputs_given_several_times_are_all_taken(making: Any) -> None:
+    model, images = making.model(), [making.raster(f"{name}.tif") for name in "ab"]
+    given = [str(word) for image in images for word in ("-i", image, "-m", model)]
+    recipe = recipe_of(parser().parse_args(["run", *given]))
+    assert recipe.inputs.path == tuple(str(image) for image in images)
+    assert recipe.model is not None
+    assert recipe.model.weights == (str(model), str(model))
 
 
 def test_paths_of_set_start_from_the_working_directory_and_those_of_the_recipe_from_its_folder(
