@@ -7,15 +7,22 @@ bin=$PWD/.venv/bin place=$PWD/demo/service port=${PORT:-4200}
 export PREFECT_HOME=$place/prefect PREFECT_API_URL=http://127.0.0.1:$port/api
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1
 
+running() { [ -e "$place/$1.pid" ] && kill -0 "$(cat "$place/$1.pid")" 2>/dev/null; }
+
+taken() { (: < "/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
+
 start() { # NAME COMMAND...: in a group of its own, so that all it starts can be ended
   local name=$1; shift
-  if [ -e "$place/$name.pid" ] && kill -0 "$(cat "$place/$name.pid")" 2>/dev/null; then return; fi
+  if running "$name"; then return; fi
   setsid "$@" >>"$place/$name.log" 2>&1 < /dev/null &
   echo $! > "$place/$name.pid"
 }
 
 up() {
   mkdir -p "$place"
+  running server || ! taken || {
+    echo "port $port is in use by something else: PORT=4201 make up takes another" >&2; exit 1; }
+  echo "starting a Prefect server; half a minute or so"
   start server "$bin/python" -m prefect server start --host 127.0.0.1 --port "$port"
   for _ in $(seq 120); do
     "$bin/python" -c "from urllib.request import urlopen; urlopen('$PREFECT_API_URL/health')" 2>/dev/null && break
@@ -26,12 +33,17 @@ up() {
   [ -e demo/aerial/aerial.yaml ] || "$bin/segflow" sample aerial demo/aerial
   start worker "$bin/python" -m prefect worker start --pool segflow
   start served "$bin/segflow" serve demo/aerial/aerial.yaml --name demo --cron "*/15 * * * *"
-  echo "http://127.0.0.1:$port  (logs in demo/service; make down ends it)"
+  echo
+  echo "http://127.0.0.1:$port/deployments  the demo runs at each quarter of an hour, or by its button Run"
+  echo "commands here:  export PREFECT_API_URL=$PREFECT_API_URL"
+  echo "logs:           demo/service"
+  echo "end of it:      make down"
 }
 
 down() {
   for name in served worker server; do
     [ -e "$place/$name.pid" ] || continue
+    echo "ending the $name"
     pid=$(cat "$place/$name.pid")
     kill -TERM -- "-$pid" 2>/dev/null || true
     for _ in $(seq 30); do kill -0 -- "-$pid" 2>/dev/null || break; sleep 1; done

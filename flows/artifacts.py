@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
+from shlex import quote
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -56,12 +57,12 @@ class Progress(AbstractContextManager["Progress"]):
             self._done += event.forwards
         elif isinstance(event, SceneEnded):
             self._ended, self._forwards, self._done = self._ended + 1, 0, 0
-        if monotonic() - self._said >= _EVERY_SECONDS:
+        if self._scenes and monotonic() - self._said >= _EVERY_SECONDS:  # how many there are, the first one tells
             self._tell(self._percent(), event)
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         """Say that all is done, unless it is not."""
-        if kind is None and self._artifact is not None:
+        if kind is None and (self._ended or self._artifact is not None):
             self._tell(100.0, None)
 
     def _percent(self) -> float:
@@ -74,7 +75,8 @@ class Progress(AbstractContextManager["Progress"]):
             self._put(percent, event)
 
     def _put(self, percent: float, event: Event | None) -> None:
-        text = f"{self._ended} of {self._scenes} scenes"
+        whole = max(self._scenes, self._ended)  # one that is found unchanged, or cannot be read, never begins
+        text = f"{self._ended} of {whole} scene{'' if whole == 1 else 's'}"
         text += f", at {event.scene}" if isinstance(event, SceneStarted | ChunkDone) else ""
         if self._artifact is None:
             made: Any = create_progress_artifact(percent, key=self._key, description=text)
@@ -105,13 +107,26 @@ def _show(recipe: Recipe, night: Night) -> None:
     if not night.scenes:
         return
     create_table_artifact(_rows(night), key=_key(recipe.name, "scenes"), description=night.summary)
-    create_table_artifact(_classes(night), key=_key(recipe.name, "classes"), description="Cells by class, all scenes")
-    create_markdown_artifact(_markdown(recipe, night), key=_key(recipe.name, "summary"))
+    if classes := _classes(night):
+        create_table_artifact(classes, key=_key(recipe.name, "classes"), description="Classes, all scenes of this run")
+    create_markdown_artifact(_markdown(recipe, night), key=_key(recipe.name, "summary"), description=night.summary)
     if previews_wanted(recipe):
         _show_previews(recipe, night)
-    page = recipe.folder / "report.html"
-    if page.exists():
-        create_link_artifact(page.as_uri(), link_text="report", key=_key(recipe.name, "report"))
+    _show_report(recipe)
+
+
+def _show_report(recipe: Recipe) -> None:
+    """Show where the report is: a link where a web server shows the folder, since no browser follows one to a file."""
+    page, key = recipe.folder / "report.html", _key(recipe.name, "report")
+    if not page.exists():
+        return
+    if recipe.service.url is not None:
+        create_link_artifact(f"{recipe.service.url}/report.html", link_text="report", key=key, description="report")
+        return
+    text = (
+        f"`{page}`\n\nOn the machine that ran it, in a browser:\n\n```sh\nsegflow view {quote(str(recipe.folder))}\n```"
+    )
+    create_markdown_artifact(text, key=key, description="where the report is")
 
 
 def previews_wanted(recipe: Recipe) -> bool:
@@ -152,24 +167,52 @@ def _rows(night: Night) -> list[dict[str, Any]]:
     for item in night.scenes:
         overall = None if item.report is None else item.report.overall
         iou = None if overall is None or overall.mean_iou is None else round(overall.mean_iou, 4)
-        rows.append({"scene": item.scene, "state": item.state, "mean IoU": iou, "error": _first(item.error)})
+        state = "quarantined" if item.scene in night.quarantined else item.state
+        rows.append({"scene": item.scene, "state": state, "mean IoU": iou, "error": _first(item.error)})
     return rows
 
 
 def _classes(night: Night) -> list[dict[str, Any]]:
+    """Return a row a class: what it covers, and its scores where there is a reference and classes do not differ."""
+    from segflow.report import run_report
+    from segflow.report.numbers import area_column, volume_column
+
+    pooled = run_report(night.name, night.scenes, 0).pooled
+    scores = {} if pooled is None else {item.name: item for item in pooled.classes}
     sums: dict[str, Counter[str]] = {}
     for item in night.scenes:
-        for row in () if item.report is None else item.report.classes:
-            found = sums.setdefault(row.name, Counter())
-            found["cells"] += row.pixels
-            for unit in ("area_m2", "volume_ml"):
-                if (size := getattr(row, unit)) is not None:
-                    found[unit] += size
-    return [{"class": name, **found} for name, found in sums.items()]
+        for told in () if item.report is None else item.report.classes:
+            found = sums.setdefault(told.name, Counter())
+            found["cells"] += told.pixels
+            for size in ("area_m2", "volume_ml"):
+                found[size] += getattr(told, size) or 0
+    whole = max(1, sum(found["cells"] for found in sums.values()))
+    sizes = [
+        (key, column([float(found[key]) for found in sums.values()]))
+        for key, column in (("area_m2", area_column), ("volume_ml", volume_column))
+        if any(found[key] for found in sums.values())
+    ]
+    rows = []
+    for name, found in sums.items():
+        row: dict[str, Any] = {"class": name, "share": f"{found['cells'] / whole:.2%}", "cells": f"{found['cells']:,}"}
+        row |= {unit: write(found[key]) for key, (unit, write) in sizes}
+        score = scores.get(name)
+        if score is not None and score.support is not None:
+            row |= {"IoU": _score(score.iou), "Dice": _score(score.dice)}
+        rows.append(row)
+    return rows
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _markdown(recipe: Recipe, night: Night) -> str:
     lines = [f"# {night.name}: {night.state}", "", night.summary, "", f"Results: `{recipe.folder}`", ""]
+    if recipe.service.url is not None:
+        lines += [f"[Report]({recipe.service.url}/report.html)", ""]
+    if recipe.publish is not None and not night.unsent:
+        lines += [f"Sent to {', '.join(f'`{open_text(place)}`' for place in recipe.publish.to)}", ""]
     for title, told in (
         ("Failed", [f"**{item.scene}**: {_first(item.error)}" for item in night.failed]),
         ("In quarantine now", night.quarantined),

@@ -7,12 +7,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
 from pydantic import ValidationError
 
+from flows import PREFECT_SETTINGS
 from flows.prefect_flow import segment_new, train_model
-from segflow.errors import RecipeError, SegflowError
+from segflow.errors import RecipeError, SegflowError, first_line
 from segflow.recipe import Recipe, read_recipe
 
 TAG = "segflow"
@@ -42,6 +44,7 @@ class When:
         """
         from prefect.schedules import Cron, Interval, RRule
 
+        self._require_timezone()
         try:
             if self.cron is not None:
                 return Cron(self.cron, timezone=self.timezone)
@@ -50,19 +53,58 @@ class When:
             if self.rrule is not None:
                 return RRule(self.rrule, timezone=self.timezone)
         except ValueError as error:
-            raise RecipeError(f"the schedule {self}: {error}", "a schedule", 'such as --cron "0 2 * * *"') from error
+            flag, example = next((flag, example) for flag, value, example in self._flags() if value is not None)
+            raise RecipeError(f"{flag}: {first_line(error)}", "a schedule", f"such as {example}") from error
         return None
 
+    def _flags(self) -> tuple[tuple[str, str | int | None, str], ...]:
+        """Return each flag with its value and an example."""
+        return (
+            ("--cron", self.cron, '--cron "0 2 * * *", every night at two'),
+            ("--interval", self.interval, "--interval 3600, every hour"),
+            ("--rrule", self.rrule, '--rrule "FREQ=WEEKLY;BYDAY=SA", each Saturday'),
+        )
 
-def parameters_of(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    def _require_timezone(self) -> None:
+        if self.timezone is None:
+            return
+        if all(value is None for _, value, _ in self._flags()):
+            raise RecipeError(
+                f"--timezone {self.timezone} without a schedule", "--cron, --interval or --rrule", "add one of them"
+            )
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise RecipeError(
+                f"--timezone {self.timezone} is not known", "a name of the IANA's list", "such as Europe/Berlin or UTC"
+            ) from error
+
+    @property
+    def told(self) -> str:
+        """The schedule in words."""
+        if self.interval is not None:
+            return f"every {self.interval:,} s"
+        shown = next((f"{flag[2:]} {value}" for flag, value, _ in self._flags() if value is not None), None)
+        return f"{shown}, {self.timezone or 'UTC'}" if shown else "no schedule; each run is started by hand"
+
+
+def parameters_of(path: Path, settings: dict[str, Any], *, train: bool = False) -> dict[str, Any]:
     """Return a flow's parameters for a recipe's file: its keys as they are written, ${VAR} not filled in.
 
     So passwords that stand in the environment come to no database of Prefect's: each run reads them where it runs.
 
     Raises:
-        RecipeError: the recipe cannot be meant, or fills a key that is no text from the environment.
+        RecipeError: the recipe cannot be meant, has not the part that the flow needs, or fills a key that is no text
+            from the environment.
     """
     recipe = read_recipe(path, settings)
+    if (recipe.train if train else recipe.model) is None:
+        needed = "train" if train else "model"
+        raise RecipeError(
+            f"{path} has no part `{needed}`, and every run would fail",
+            "`train` to train by a schedule, `model` to segment by one",
+            "add `train` to the recipe, or leave --train out" if train else "add `model: {weights: ...}`, or --train",
+        )
     written = yaml.safe_load(path.read_text())
     try:
         plain = Recipe.model_validate({**written, "base": recipe.base}).model_dump(mode="json", exclude_unset=True)
@@ -115,7 +157,7 @@ def deploy_to(made: Any, pool: str, image: str | None) -> UUID:
     made.work_pool_name = pool
     made.job_variables = {
         **(made.job_variables or {}),
-        "env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "DO_NOT_TRACK": "1"},
+        "env": {**PREFECT_SETTINGS, "DO_NOT_TRACK": "1"},
         **({"image": image} if image else {}),
     }
     try:

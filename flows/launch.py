@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 def launch(recipe: Recipe, selection: Selection, *, force: bool, listener: Listener, prefect: bool = False) -> Outcome:
     """Run a recipe: as a Prefect flow run when an API is configured or `prefect` is set, else directly."""
     if prefect or prefect_configured():
+        from flows.reaching import reach
+
+        reach()
         from flows.prefect_flow import run_as_flow
 
         return run_as_flow(recipe, selection, force=force, listener=listener)
@@ -33,16 +36,18 @@ def launch_new(recipe: Recipe, *, backfill: bool, listener: Listener, prefect: b
 
     if prefect or prefect_configured():
         from flows.prefect_flow import run_new_as_flow
+        from flows.reaching import reach
 
+        reach()
         return run_new_as_flow(recipe, backfill=backfill, listener=listener)
     return run_night(recipe, backfill=backfill, listener=listener)
 
 
-def require_prefect() -> None:
-    """Refuse what needs a server where none is configured.
+def require_prefect() -> str:
+    """Return the page of the configured Prefect server.
 
     Raises:
-        SegflowError: there is none.
+        SegflowError: none is configured, or it cannot be reached.
     """
     if not prefect_configured():
         raise SegflowError(
@@ -50,6 +55,9 @@ def require_prefect() -> None:
             "a server that keeps the schedule",
             "prefect server start --host 127.0.0.1, then export PREFECT_API_URL=http://127.0.0.1:4200/api",
         )
+    from flows.reaching import reach
+
+    return reach()
 
 
 def prefect_configured() -> bool:

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "segflow,pipelines,flows")
-os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
-os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")
-
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import date
@@ -102,15 +96,15 @@ def segment(
 
 
 @flow(name="segflow-new", flow_run_name=_name, persist_result=False)
-def segment_new(recipe: Recipe, backfill: bool = False) -> State[None]:
+def segment_new(*, backfill: bool = False, recipe: Recipe) -> State[None]:
     """Segment what is new in a recipe's inputs, each scene once; the ledger knows what is done.
 
     The run is Completed when all went well, Completed and called Degraded when some scenes failed, and Failed when more
     than `service.max_failed` of them did.
 
     Args:
-        recipe: what runs on what; the keys of a recipe's YAML file.
         backfill: also do again what was done by another recipe or other weights.
+        recipe: what runs on what; the keys of a recipe's YAML file.
     """
     call = _call.get() or _Call()
     logger = get_run_logger()
@@ -172,7 +166,7 @@ def run_new_as_flow(recipe: Recipe, *, backfill: bool, listener: Listener) -> Ni
     call = _Call(listener, recipe)
     token = _call.set(call)
     try:
-        state = segment_new(shown, backfill=backfill, return_state=True)
+        state = segment_new(recipe=shown, backfill=backfill, return_state=True)
     finally:
         _call.reset(token)
     if not call.night:

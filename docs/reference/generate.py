@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from flows.cli.main import parser
 from segflow.models.card import Card
+from segflow.part import DEFAULT
 from segflow.recipe import Recipe
 
 FOLDER = Path(__file__).parent
@@ -33,7 +34,8 @@ def _table(schema: dict[str, Any]) -> str:
     for key, field in schema["properties"].items():
         if key == "base":
             continue
-        default = "**needed**" if key in needed else f"`{field['default']}`" if field.get("default") is not None else ""
+        preset = field.get("default", field.get(DEFAULT))
+        default = "**needed**" if key in needed else f"`{preset}`" if preset is not None else ""
         meaning = field.get("description", "").replace("|", "\\|")
         lines.append(f"| `{key}` | {_type(field)} | {default} | {meaning} |")
     return "\n".join(lines)

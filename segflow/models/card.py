@@ -206,14 +206,14 @@ def read_card(path: Path) -> Card:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
         raise ModelError(
-            f"{path} is not a model card: {first_complaint(error)}",
+            f"{path} is not a model card: {_first(error)}",
             "the keys listed in docs/reference/card.md",
             "correct the card",
         ) from error
 
 
-def first_complaint(error: Exception) -> str:
-    """Return what is wrong with a card in a line: the first complaint and its key."""
+def _first(error: Exception) -> str:
+    """Return what is wrong in a line: the first complaint and its key."""
     if not isinstance(error, ValidationError):
         return " ".join(str(error).split())
     first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from segflow.part import Part
+from segflow.part import Part, unwritten
 from segflow.recipe.polygons import Polygons, as_polygons
 
 
@@ -31,8 +31,12 @@ def _switched(value: Any) -> Any:
 class Outputs(Part):
     """What is written, and where."""
 
-    folder: str | None = Field(None, description="Folder of the results; ./out/<name> when not given.")
-    name: str = Field("{stem}", description="Template of a scene's name: {stem}, {parent}, {case}.")
+    folder: str | None = Field(None, description="Folder of the results; ./out/NAME when not given.")
+    name: str = Field(
+        "{stem}",
+        description="Template of a scene's name: {stem}, {parent}, {case}.",
+        json_schema_extra=unwritten,
+    )
     confidence: bool = Field(False, description="Also write the largest probability x 255 as uint8.")
     probabilities: bool = Field(
         False,
@@ -47,10 +51,10 @@ class Outputs(Part):
     )
     qml: bool = Field(False, description="Rasters: also a QGIS style beside the label map, which QGIS loads by itself.")
     coverage: bool = Field(
-        False, description="Rasters: also <scene>_coverage.tif: nodata, predicted, and predicted with low context."
+        False, description="Rasters: also SCENE_coverage.tif: nodata, predicted, and predicted with low context."
     )
     stac: bool = Field(
-        False, description="Rasters: also <scene>_stac.json, a STAC item, and collection.json for the run."
+        False, description="Rasters: also SCENE_stac.json, a STAC item, and collection.json for the run."
     )
     taken: str | None = Field(
         None,
@@ -58,13 +62,13 @@ class Outputs(Part):
         "say when not given.",
     )
     vrt: bool = Field(
-        False, description="Rasters: also <name>.vrt, the label maps of the run's scenes as one raster, if on one grid."
+        False, description="Rasters: also NAME.vrt, the label maps of the run's scenes as one raster, if on one grid."
     )
     bids: bool = Field(False, description="Volumes: make the output folder a BIDS derivatives dataset as well.")
-    seg_nrrd: bool = Field(False, description="Volumes: also <scene>.seg.nrrd and <scene>.ctbl for 3D Slicer.")
-    itksnap: bool = Field(False, description="Volumes: also <scene>_itksnap.txt, names and colours for ITK-SNAP.")
+    seg_nrrd: bool = Field(False, description="Volumes: also SCENE.seg.nrrd and SCENE.ctbl for 3D Slicer.")
+    itksnap: bool = Field(False, description="Volumes: also SCENE_itksnap.txt, names and colours for ITK-SNAP.")
     dicom_seg: Annotated[DicomSeg | None, BeforeValidator(_switched)] = Field(
-        None, description="Volumes: of a DICOM series, also <scene>_seg.dcm: true, or a mapping."
+        None, description="Volumes: of a DICOM series, also SCENE_seg.dcm: true, or a mapping."
     )
 
     @field_validator("taken", mode="before")

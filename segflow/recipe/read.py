@@ -94,7 +94,7 @@ def _require_filled(data: dict[str, Any], origin: str) -> None:
 _PATH_KEYS = {
     *("inputs", "inputs.path", "inputs.aoi"),
     *("references", "references.path", "references.mask"),
-    *("outputs.folder", "model.weights", "report.regions", "train.start", "train.encoder"),
+    *("outputs.folder", "model.weights", "report.regions"),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from segflow.part import Part
+from segflow.part import Part, unwritten
 from segflow.recipe.cluster import LOCAL, Cluster, most_of
 from tiling import Profile, Store
 
@@ -33,8 +33,8 @@ class Inputs(Part):
     )
     series: dict[str, str] | None = Field(
         None,
-        description="DICOM: which series, by tags: keyword to a pattern with * and ?, such as "
-        '{SeriesDescription: "*T1*", Modality: MR}. One of each study must match.',
+        description="DICOM: which series, by tags: keyword to a pattern with `*` and `?`, such as "
+        '`{SeriesDescription: "*T1*", Modality: MR}`. One of each study must match.',
     )
     resample_to: str | None = Field(None, description="Volumes: the channel whose grid the other channels are put on.")
 
@@ -98,9 +98,12 @@ class Tiling(Part):
         ge=0,
         lt=1,
         description="overlap: auto only. How much a probability may change because of a cut; 0: not at all.",
+        json_schema_extra=unwritten,
     )
     blend: Profile = Field(
-        "gaussian", description="Profile of a patch's weight; crop when not given and overlap is auto."
+        "gaussian",
+        description="Profile of a patch's weight; crop when not given and overlap is auto.",
+        json_schema_extra=unwritten,
     )
     accumulator: Store = Field("int32", description="int16 halves the memory of many classes.")
     block: Literal["auto", "whole"] | int = Field("auto", description="Part of the scene that one worker owns, cells.")

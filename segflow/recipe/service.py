@@ -58,11 +58,26 @@ class Service(Part):
         description="Small pictures of the first scenes on Prefect's page; when not given of rasters only, since a "
         "volume may be a patient's.",
     )
+    url: str | None = Field(
+        None,
+        description="Where a web server shows the output folder, such as https://maps.example/landcover: Prefect's "
+        "page links to the report there; when not given it tells the path.",
+    )
     limit: str | None = Field(
         None,
         description="A Prefect concurrency limit of which a run holds one slot while it works; on a GPU segflow-gpu, a "
         "slot a worker, when not given.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _of_a_page(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
+            raise ValueError("a URL such as https://maps.example/landcover, without password and query")
+        return url.rstrip("/")
 
     @field_validator("ledger")
     @classmethod

@@ -38,23 +38,10 @@ def network_of(recipe: Recipe, card: Card) -> nn.Module:
     torch.manual_seed(plan.seed)
     network = build(card.architecture, full_arguments(card))
     if plan.start is not None:
-        if not plan.start.startswith(("builtin:", "torchvision:")):
-            _require_there("train.start", Path(recipe.resolve(plan.start)))
         _start(network, recipe, plan.start)
     if plan.encoder is not None:
-        path = Path(recipe.resolve(plan.encoder))
-        _require_there("train.encoder", path)
-        load_encoder(network, path, plan.architecture, plan.channels)
+        load_encoder(network, Path(recipe.resolve(plan.encoder)), plan.architecture, plan.channels)
     return network
-
-
-def _require_there(key: str, path: Path) -> None:
-    if not path.exists():
-        raise ModelError(
-            f"{key} names {path}, where nothing is",
-            "a file of weights",
-            "correct the path, which starts from the recipe's folder; docs/how-to/train.md says where encoders are",
-        )
 
 
 def _start(network: nn.Module, recipe: Recipe, weights: str) -> None:

@@ -35,9 +35,6 @@ _SHARE = 0.25
 
 _TOLD = 3
 
-_UNLIKE = 1.2
-"""Times by which cells of two scenes may differ without a word."""
-
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
@@ -210,7 +207,6 @@ def scenes_of(recipe: Recipe, pairs: Sequence[Labelled]) -> tuple[dict[str, Scen
     given = recipe.compute.memory
     left = int(_SHARE * (memory_left() if given is None else bytes_of(given)) / train.devices)
     _tell([pair.notice for pair in pairs if pair.notice])
-    _tell_cells(pairs, train)
     for pair, part in sorted(zip(pairs, parts, strict=True), key=lambda both: not both[1].learned):
         need = _bytes_of(pair)
         image, label = (in_memory(pair.image), in_memory(pair.label)) if need <= left else (pair.image, pair.label)
@@ -246,27 +242,6 @@ def _tell(notices: Sequence[str]) -> None:
         log.warning("%s", notice)
     if len(notices) > _TOLD:
         log.warning("... and so for %d more scenes", len(notices) - _TOLD)
-
-
-def _tell_cells(pairs: Sequence[Labelled], train: Train) -> None:
-    """Log that scenes have cells of different size, where nothing says what the network is to see."""
-    if train.card.get("gsd") or train.card.get("spacing") or train.fineness:
-        return
-    known = {pair.name: pair.image.grid for pair in pairs if pair.image.grid.spacing is not None}
-    sizes = {name: cast(tuple[float, ...], grid.spacing) for name, grid in known.items()}
-    spread = [max(axis) / min(axis) for axis in zip(*sizes.values(), strict=True)]
-    if not spread or max(spread) <= _UNLIKE:
-        return
-    axis = spread.index(max(spread))
-    finest, coarsest = (pick(sizes, key=lambda name: sizes[name][axis]) for pick in (min, max))
-    unit, key = ("m", "gsd") if known[finest].kind == "raster" else ("mm", "spacing")
-    told = " and ".join(f"{'x'.join(f'{n:g}' for n in sizes[name])} {unit} ({name})" for name in (finest, coarsest))
-    log.warning(
-        "cells of different size, such as %s, are all taken as they are, and so will be those of a run; "
-        "train.card.%s resamples them to one size",
-        told,
-        key,
-    )
 
 
 def in_memory(source: Source) -> Source:

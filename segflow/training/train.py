@@ -13,11 +13,10 @@ import numpy as np
 import torch
 
 from segflow.errors import ModelError, RecipeError
-from segflow.grid import AXES
 from segflow.io.lock import locked
 from segflow.memory import allowance
 from segflow.metrics import Counts, Scores, scores
-from segflow.models.card import Card, first_complaint
+from segflow.models.card import Card
 from segflow.models.model import Model, full_arguments
 from segflow.models.registry import build
 from segflow.recipe import Recipe, Train
@@ -214,17 +213,9 @@ def card_of(recipe: Recipe) -> Card:
     """Return the card of the model that a recipe makes, without scores.
 
     Raises:
-        RecipeError: the patch has other axes than the scenes, or train.card says what is not its to say.
         ModelError: it does not hold together.
     """
     plan = train_of(recipe)
-    axes = AXES[recipe.kind]
-    if len(plan.patch) != len(axes):
-        raise RecipeError(
-            f"train.patch is {list(plan.patch)}",
-            f"one number for each axis of a {recipe.kind}: {', '.join(axes)}",
-            f"such as {[plan.patch[0] if plan.patch else 64] * len(axes)}",
-        )
     _require_trainable(plan.card)
     named: dict[str, Any] = {
         "name": plan.name,
@@ -243,11 +234,7 @@ def card_of(recipe: Recipe) -> Card:
         _require_multiples(plan.patch, stride)
         return Card.model_validate({**named, "stride": stride, **plan.card})
     except ValueError as error:
-        raise ModelError(
-            f"train makes no card: {first_complaint(error)}",
-            "the keys and values of a card (docs/reference/card.md)",
-            "correct train, or train.card",
-        ) from error
+        raise ModelError(f"train makes no card: {error}", "values that a card takes", "correct train") from error
 
 
 def _require_trainable(further: Mapping[str, Any]) -> None:

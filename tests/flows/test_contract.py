@@ -15,7 +15,6 @@ import yaml
 from affine import Affine
 
 from flows.cli.main import main, parser
-from flows.cli.recipe import recipe_of
 
 HEAVY = {
     "torch",
@@ -60,8 +59,27 @@ def test_a_flag_that_a_command_has_not_is_told_with_the_commands_own_usage(capsy
         main(["plan", "-m", "weights", "a.yaml"])
     assert ended.value.code == 2
     told = capsys.readouterr().err
-    assert "usage: segflow plan" in told
-    assert "unrecognized arguments: -m" in told
+    assert "`segflow plan` does not know -m" in told
+    assert "expected: segflow plan [-h]" in told
+
+
+def test_what_is_not_known_is_told_with_what_may_have_been_meant(segflow: Any) -> None:
+    wrong = segflow("rnu", "a.yaml")
+    assert wrong.code == 2
+    assert "there is no command rnu" in wrong.err
+    assert "did you mean segflow run?" in wrong.err
+    assert "did you mean --new?" in segflow("run", "a.yaml", "--nwe").err
+    nothing = segflow()
+    assert nothing.code == 2
+    assert "Examples:" in nothing.err
+
+
+def test_the_help_of_every_command_has_an_example_and_its_exit_codes() -> None:
+    commands = parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+    for name, command in commands.items():
+        told = command.format_help()
+        assert f"Examples:\n  segflow {name}" in told
+        assert "Exit codes: 0 " in told
 
 
 def test_every_command_that_prints_results_has_json_and_every_recipe_can_be_overlaid() -> None:
@@ -116,15 +134,6 @@ def test_run_needs_no_recipe(making: Any, segflow: Any) -> None:
     assert f"{making.folder}/flags/report.html" in result.out
     assert segflow("run", making.recipe()).code == 0
     assert making.digests("flags") == making.digests("out")
-
-
-def test_models_and_inputs_given_several_times_are_all_taken(making: Any) -> None:
-    model, images = making.model(), [making.raster(f"{name}.tif") for name in "ab"]
-    given = [str(word) for image in images for word in ("-i", image, "-m", model)]
-    recipe = recipe_of(parser().parse_args(["run", *given]))
-    assert recipe.inputs.path == tuple(str(image) for image in images)
-    assert recipe.model is not None
-    assert recipe.model.weights == (str(model), str(model))
 
 
 def test_paths_of_set_start_from_the_working_directory_and_those_of_the_recipe_from_its_folder(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from flows import PREFECT_SETTINGS
 from segflow.errors import RecipeError
 from segflow.recipe import Recipe
 
@@ -95,6 +96,7 @@ def test_the_recipes_of_prefect_yaml_can_be_meant() -> None:
         file, name = item["entrypoint"].split(":")
         assert f"def {name}(" in (ROOT / file).read_text()
         assert item["tags"] == ["segflow"]
+        assert item["work_pool"]["job_variables"]["env"] == {**PREFECT_SETTINGS, "DO_NOT_TRACK": "1"}
 
 
 def test_a_run_that_drifts_from_the_one_before_says_so_in_its_message_and_its_report(making: Any, segflow: Any) -> None:
@@ -122,3 +124,99 @@ def test_a_run_that_drifts_from_the_one_before_says_so_in_its_message_and_its_re
     assert 'id="drift"' in page
     assert told[0] in page
     assert told[0] in (out / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("when", "told"),
+    [
+        ({"cron": "0 2 * * *", "timezone": "Europe/Berlin"}, "cron 0 2 * * *, Europe/Berlin"),
+        ({"interval": 3600}, "every 3,600 s"),
+        ({"rrule": "FREQ=WEEKLY;BYDAY=SA"}, "rrule FREQ=WEEKLY;BYDAY=SA, UTC"),
+        ({}, "no schedule; each run is started by hand"),
+    ],
+)
+def test_a_schedule_is_told_in_words(when: dict[str, Any], told: str) -> None:
+    from flows.deployments import When
+
+    assert When(**when).told == told
+
+
+@pytest.mark.parametrize(
+    ("when", "found"),
+    [
+        ({"cron": "0 2 * * *", "timezone": "Europe/Nowhere"}, "--timezone Europe/Nowhere"),
+        ({"cron": "0 2 * * *", "timezone": "../etc"}, "--timezone ../etc"),
+        ({"timezone": "Europe/Berlin"}, "--timezone Europe/Berlin without a schedule"),
+        ({"cron": "99 99 * * *"}, "--cron"),
+        ({"rrule": "FREQ=NEVER"}, "--rrule"),
+    ],
+)
+def test_the_flag_that_cannot_be_meant_is_named(when: dict[str, Any], found: str) -> None:
+    from flows.deployments import When
+
+    with pytest.raises(RecipeError) as told:
+        When(**when).schedule()
+    assert told.value.found.startswith(found)
+
+
+def test_a_recipe_that_lacks_what_its_flow_needs_is_not_deployed(making: Any) -> None:
+    from flows.deployments import parameters_of
+
+    recipe = making.recipe()
+    assert parameters_of(recipe, {})
+    with pytest.raises(RecipeError, match="no part `train`"):
+        parameters_of(recipe, {}, train=True)
+
+
+def test_the_form_begins_with_what_is_changed_most_and_shows_keys_as_they_are_written() -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.prefect_flow import segment_new
+
+    schema = parameter_schema(segment_new)
+    assert sorted(schema.properties, key=lambda name: schema.properties[name]["position"]) == ["backfill", "recipe"]
+    for part in schema.definitions.values():
+        for key, value in part.get("properties", {}).items():
+            assert value.get("title", key) == key
+            assert "<" not in value.get("description", "")  # a page takes it for HTML
+
+
+@pytest.mark.parametrize("url", ["ftp://host/a", "https://me:word@host/a", "https://host/a?token=1", "host/a"])
+def test_a_link_is_to_a_page_and_holds_no_password(url: str) -> None:
+    from pydantic import ValidationError
+
+    from segflow.recipe.service import Service
+
+    assert Service(url="https://maps.example/landcover/").url == "https://maps.example/landcover"
+    with pytest.raises(ValidationError, match="a URL such as"):
+        Service(url=url)
+
+
+def as_a_form_sends(schema: dict[str, Any], part: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
+    """Return what was written with all defaults that a form made of the schema shows."""
+    sent: dict[str, Any] = {}
+    for key, field in part["properties"].items():
+        if "$ref" in field:
+            sent[key] = as_a_form_sends(schema, schema[field["$ref"].rsplit("/", 1)[-1]], written.get(key, {}))
+        elif key in written or "default" in field:
+            sent[key] = written.get(key, field.get("default"))
+    return sent
+
+
+@pytest.mark.parametrize("kind", ["raster", "volume"])
+@pytest.mark.parametrize("tiling", [{}, {"overlap": "auto"}, {"patch": "auto", "overlap": "auto"}])
+def test_a_run_that_is_started_from_the_form_is_of_the_recipe_as_it_is_written(kind: str, tiling: Any) -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.ledger.looking import fingerprint_of
+    from flows.prefect_flow import segment_new
+
+    schema = parameter_schema(segment_new).definitions
+    written = {"kind": kind, "inputs": {"path": "in"}, "model": {"weights": "builtin:landcover-rgb"}, "tiling": tiling}
+    sent = as_a_form_sends(schema, schema["Recipe"], written)
+    assert sent["outputs"]["nodata"] == 255
+    plain, formed = Recipe.model_validate(written), Recipe.model_validate(sent)
+    assert formed == plain
+    assert fingerprint_of(formed) == fingerprint_of(plain)
+    assert formed.tiling.model_fields_set & {"blend", "tolerance"} == set()
+    assert "name" not in formed.outputs.model_fields_set  # a patient's folder must not name a scene again

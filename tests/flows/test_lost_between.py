@@ -11,7 +11,7 @@ from segflow.recipe import Compute
 
 
 def test_a_connection_that_was_lost_between_two_scenes_is_made_anew() -> None:
-    scene = cast(Any, SimpleNamespace(staging_key="a scene", forward=SimpleNamespace(backend="torch")))
+    scene = cast(Any, SimpleNamespace(staging_key="a scene"))
     with fleet(Compute(workers=2)) as two, connected(two) as executor:
         assert isinstance(executor, DaskExecutor)
         executor._client.close()

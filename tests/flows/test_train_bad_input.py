@@ -243,43 +243,6 @@ def a_broken_image(make: Any) -> Path:
     return recipe(make)
 
 
-@case("train.encoder names", "nowhere.pth", "docs/how-to/train.md")
-def an_encoder_that_is_not_there(make: Any) -> Path:
-    two(make)
-    return recipe(make, {"encoder": "nowhere.pth"})
-
-
-@case("train.start names", "nowhere.safetensors", "correct the path")
-def a_start_that_is_not_there(make: Any) -> Path:
-    two(make)
-    return recipe(make, {"start": "nowhere.safetensors"})
-
-
-@case("train.patch is [32]", "each axis of a raster: y, x", "such as [32, 32]")
-def a_patch_of_one_axis(make: Any) -> Path:
-    two(make)
-    return recipe(make, {"patch": [32]})
-
-
-@case("train makes no card: the key gds is unknown", "train.card")
-def a_key_that_no_card_has(make: Any) -> Path:
-    two(make)
-    return recipe(make, {"card": {"gds": 1.0}})
-
-
-def test_an_encoder_of_set_starts_from_the_working_directory(
-    making: Any, segflow: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    two(making)
-    elsewhere = making.folder / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
-    for key in ("encoder", "start"):
-        result = segflow("train", recipe(making), "-q", "--set", f"train.{key}=mine.pth")
-        assert result.code == 2
-        assert f"train.{key} names {elsewhere}/mine.pth" in result.err
-
-
 def test_a_card_is_not_written_over_its_own_recipe(making: Any, segflow: Any) -> None:
     two(making)
     path = recipe(making, outputs={"folder": "."})

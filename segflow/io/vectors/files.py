@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from segflow.errors import OutputError, first_line
-from segflow.io.atomic import PART, unwritable
 from segflow.io.vectors.spool import Spool
 from segflow.io.vectors.table import BOX, GEOMETRY, schema
 
@@ -60,7 +59,11 @@ def write_file(path: Path, form: str, spool: Spool, layer: Layer) -> None:
     try:
         found = _parquet(path, spool, layer) if form == "parquet" else _by_gdal(path, form, spool, layer)
     except (DataSourceError, DataLayerError, FieldError, GeometryError, pa.ArrowException, RuntimeError) as error:
-        raise unwritable(path.name.removeprefix(PART), first_line(error)) from error
+        raise OutputError(
+            f"{path.name.removeprefix('.segflow-part-')} cannot be written: {first_line(error)}",
+            "a folder with room and the right to write",
+            "free space, check the folder's permissions, or set outputs.folder",
+        ) from error
     if found != spool.count:
         raise OutputError(
             f"{path.name} reads back with {found:,} polygons",

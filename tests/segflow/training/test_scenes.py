@@ -276,32 +276,6 @@ def test_what_a_run_would_notice_is_said(tmp_path: Path, caplog: pytest.LogCaptu
     assert "of the class class 2" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("spacings", "train", "said"),
-    [
-        ([(1, 1, 1), (0.8, 0.8, 2.5)], {}, True),
-        ([(1, 1, 1), (1, 1, 1.1)], {}, False),
-        ([(1, 1, 1), (1, 0.8, 1.25)], {}, True),
-        ([(1, 1, 1), (0.8, 0.8, 2.5)], {"card": {"spacing": [1, 1, 1]}}, False),
-        ([(1, 1, 1), (0.8, 0.8, 2.5)], {"fineness": {"v1": 1.5}}, False),
-    ],
-)
-def test_cells_of_different_size_are_told_of_unless_the_recipe_deals_with_them(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, spacings: Any, train: dict[str, Any], said: bool
-) -> None:
-    (tmp_path / "labels").mkdir()
-    for number, spacing in enumerate(spacings):
-        for folder, dtype in (("images", np.float32), ("labels", np.uint8)):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            ids = np.ones((8, 9, 10), dtype)
-            ids[:4] = 2
-            nib.save(nib.Nifti1Image(ids, np.diag([*spacing, 1.0])), tmp_path / folder / f"v{number}.nii.gz")
-    opened(recipe(tmp_path, "volume", train))
-    told = [f"{'x'.join(f'{n:g}' for n in sizes)} mm (images/v{k})" for k, sizes in enumerate(spacings)]
-    assert all(size in caplog.text for size in told) is said
-    assert ("train.card.spacing" in caplog.text) is said
-
-
 def test_two_scenes_of_one_name_are_two(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         pair(tmp_path / folder / "x", "a")
