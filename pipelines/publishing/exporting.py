@@ -114,6 +114,9 @@ def refusals(exporters: Sequence[Exporter], published: Published) -> Iterator[st
                 f"outputs.{exporter.name} will not be written: {error.found} "
                 f"(expected: {error.expected}; remedy: {error.remedy})"
             )
+        except Exception as error:  # as in `_written`: it must cost neither the label map nor the plan
+            _LOG.debug("outputs.%s cannot tell whether it can be written", exporter.name, exc_info=True)
+            yield f"outputs.{exporter.name} may not be written: {type(error).__name__}: {error}"
 
 
 def missing(exporters: Sequence[Exporter], published: Published, before: SceneReport) -> tuple[Exporter, ...]:

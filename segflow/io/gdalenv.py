@@ -12,13 +12,16 @@ from urllib.parse import urlsplit
 from xml.sax.saxutils import unescape
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.env import set_gdal_config
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from segflow.io.names import stem_of
 
 VRT = "<VRTDataset segflow="
 """How a path begins that is the text of a VRT; what it is named after comes next. See `segflow.io.mosaic`."""
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""What rasterio raises; where it does not wrap what GDAL says, as in `rasterio.warp.transform`, the second."""
 CACHE_BYTES = 64 << 20
 _LARGEST_CACHE_BYTES = 512 << 20
 _granted = 0

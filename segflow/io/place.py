@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, RasterioError
+from rasterio.errors import CRSError
 from rasterio.warp import transform
 
 from segflow.errors import GridMismatchError, RecipeError
 from segflow.grid import Grid
+from segflow.io.gdalenv import GDAL_ERRORS
 from tiling.box import Box
 
 _WGS84 = (6378137.0, 298.257223563)
@@ -51,7 +52,7 @@ def mercator_of(grid: Grid) -> tuple[float, ...] | None:
     xs, ys = a * cells[:, 0] + b * cells[:, 1] + c, d * cells[:, 0] + e * cells[:, 1] + f
     try:
         found = np.array(transform(CRS.from_wkt(grid.crs), CRS.from_epsg(3857), xs.tolist(), ys.tolist()))
-    except (CRSError, RasterioError):
+    except (CRSError, *GDAL_ERRORS):
         return None
     if not np.isfinite(found).all():
         return None
@@ -93,7 +94,7 @@ def _ground(affine: Affine, centre: tuple[float, float], crs: CRS) -> tuple[floa
     x, y = centre
     try:
         lon, lat = transform(crs, _LONGLAT, [x, x + affine.b, x + affine.a], [y, y + affine.e, y + affine.d])
-    except (CRSError, RasterioError, ValueError):
+    except (CRSError, *GDAL_ERRORS, ValueError):
         return None
     if not all(map(math.isfinite, (*lon, *lat))):
         return None

@@ -10,6 +10,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pystac
@@ -26,9 +27,12 @@ from shapely.geometry import box, shape
 from pipelines import run
 from pipelines.network.engine import model_of
 from pipelines.planning.scenes import find_scenes
+from pipelines.publishing.exporting import refusals
 from segflow.errors import OutputError, RecipeError
 from segflow.grid import Grid
-from segflow.io.exports.stac_facts import footprint, when
+from segflow.io.exports import Published
+from segflow.io.exports.stac import Stac
+from segflow.io.exports.stac_facts import footprint, projected, when
 from segflow.recipe import parse_recipe, read_recipe
 from tests.making import write_raster
 from tests.pipelines.test_mosaic import cut, recipe_of
@@ -176,6 +180,89 @@ def test_a_footprint_holds_the_whole_raster() -> None:
 
     assert outline.exterior.is_ccw
     assert contains_xy(outline, lon, lat).all()
+
+
+@pytest.mark.parametrize(("code", "pole"), [(3413, 90.0), (3031, -90.0)])
+def test_a_footprint_around_a_pole_holds_the_pole(code: int, pole: float) -> None:
+    crs = rasterio.crs.CRS.from_epsg(code).to_wkt()
+    grid = Grid("raster", (150, 180), (500.0, 0.0, -60_000.0, 0.0, -500.0, 60_000.0), crs)
+    geometry, (west, south, east, north) = footprint(grid)
+    outline = shape(geometry)
+    assert outline.is_valid
+    assert (west, east) == (-180, 180)
+    assert pole in (south, north)
+    rows, columns = np.mgrid[1:149:11, 1:179:13]
+    xs, ys = (500.0 * columns - 60_000).ravel(), (60_000 - 500.0 * rows).ravel()
+    lon, lat = rasterio.warp.transform(crs, "EPSG:4326", xs, ys)
+    from shapely import intersects_xy
+
+    assert intersects_xy(outline, lon, lat).all()
+    assert not intersects_xy(outline, np.linspace(-179, 179, 50), np.full(50, pole * 0.98)).any()
+
+
+def test_the_footprint_of_the_whole_world_has_the_box_of_the_whole_world() -> None:
+    crs = rasterio.crs.CRS.from_epsg(4326).to_wkt()
+    for west in (-180.0, 0.0, -180.5):
+        grid = Grid("raster", (181, 360), (1.0, 0.0, west, 0.0, -1.0, 90.5), crs)
+        geometry, bounds = footprint(grid)
+        assert bounds == [-180, -90, 180, 90]
+        assert shape(geometry).is_valid
+
+
+def test_a_local_crs_costs_the_item_alone(tmp_path: Path, model: Path) -> None:
+    """GDAL's error for it is none of those that rasterio is known for: it took the whole scene."""
+    raster = write_raster(tmp_path / "scene.tif", (80, 70), crs='LOCAL_CS["site",UNIT["metre",1]]')
+    outcome = run(recipe_of(tmp_path / "out", raster, model, False, outputs={"stac": True}))
+    assert outcome.exit_code == 1
+    assert outcome.report.scenes[0].state == "done"
+    assert (tmp_path / "out" / "scene_labels.tif").is_file()
+    assert "no longitude and latitude" in (outcome.report.scenes[0].error or "")
+
+
+def test_a_crs_without_a_code_is_written_out() -> None:
+    from pyproj import CRS
+
+    crs = rasterio.crs.CRS.from_user_input("EPSG:25832+7837").to_wkt()
+    told = projected(Grid("raster", (3, 4), (0.5, 0.0, 5e5, 0.0, -0.5, 5.4e6), crs))
+    assert told["proj:code"] is None
+    assert CRS.from_wkt(told["proj:wkt2"]).sub_crs_list[0].to_epsg() == 25832
+
+
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b"])
+def test_a_name_that_links_cannot_hold_is_refused_and_the_label_map_is_there(
+    tmp_path: Path, model: Path, name: str
+) -> None:
+    """A reader that takes links for paths finds `a?b` by no spelling that one who takes them for URLs finds it by."""
+    raster = write_raster(tmp_path / f"{name}.tif", (80, 70))
+    recipe = recipe_of(tmp_path / "out", str(tmp_path / "*.tif"), model, False, outputs={"stac": True})
+    outcome = run(recipe)
+    assert outcome.exit_code == 1
+    assert "outputs.name" in (outcome.report.scenes[0].error or "")
+    assert (tmp_path / "out" / f"{name}_labels.tif").is_file()
+    named = recipe_of(tmp_path / "two", str(raster.parent / "*.tif"), model, False, outputs={"stac": True, "name": "n"})
+    assert run(named).exit_code == 0
+    (item,) = pystac.Collection.from_file(str(tmp_path / "two" / "collection.json")).get_items()
+    assert all(Path(a.get_absolute_href() or "").is_file() for key, a in item.assets.items() if key != "model")
+    (source,) = item.get_links("derived_from")
+    assert Path(unquote(source.href)).name == raster.name
+
+
+def test_names_with_spaces_and_letters_of_any_script_lead_to_their_files(tmp_path: Path, model: Path) -> None:
+    write_raster(tmp_path / "in" / "Straße nach 東京, 'b' & <c>.tif", (80, 70))
+    recipe = recipe_of(tmp_path / "out", str(tmp_path / "in" / "*.tif"), model, False, outputs={**ASKED, "vrt": True})
+    assert run(recipe).exit_code == 0
+    (item,) = pystac.Collection.from_file(str(tmp_path / "out" / "collection.json")).get_items()
+    assert all(Path(asset.get_absolute_href() or "").is_file() for asset in item.assets.values())
+
+
+def test_what_an_exporter_meets_while_it_is_asked_does_not_stop_a_run(made: Path) -> None:
+    class Broken(Stac):
+        def require(self, published: Published) -> None:
+            raise ZeroDivisionError("nobody thought of this")
+
+    published = Published("s", made, {}, Grid("raster", (5, 5)), None, (), None, 0, "", "")  # type: ignore[arg-type]
+    (told,) = refusals([Broken("c", None, [])], published)
+    assert "outputs.stac may not be written" in told
 
 
 def test_a_raster_without_a_place_gets_its_label_map_and_a_remedy(tmp_path: Path, model: Path) -> None:

@@ -41,6 +41,8 @@ _EXTENSIONS = tuple(
         *("processing/v1.2.0", "raster/v2.0.0", "mlm/v1.5.0"),
     )
 )
+_SPECIAL = "?#%"
+"""What means one thing in a URL and another in a path: no spelling of it is read alike by all."""
 _ARTIFACTS = {
     ".safetensors": "safetensors.torch.save_file",
     ".pt2": "torch.export.save",
@@ -75,13 +77,20 @@ class Stac:
         return (folder / f"{scene}{_ITEM}",)
 
     def require(self, published: Published) -> None:
-        """Refuse volumes, and rasters of which nothing says where or when they were taken.
+        """Refuse volumes, rasters of which nothing says where or when they were taken, and names that no link can hold.
 
         Raises:
             OutputError: it is one.
         """
         if published.grid.kind != "raster":
             raise OutputError("a STAC item of a volume", "a raster", "remove outputs.stac")
+        if special := sorted(set(published.scene) & set(_SPECIAL)):
+            raise OutputError(
+                f"the scene's name {published.scene!r} has {' '.join(special)}, and links to its files would lead "
+                "elsewhere: some readers take a link for a URL, others for a path",
+                "a name without ? # %",
+                "rename the input, or set outputs.name",
+            )
         footprint(published.grid)
         when(published.inputs[0], self._stated)
 
@@ -154,7 +163,7 @@ class Stac:
         yield (
             "model",
             {
-                "href": Path(os.path.relpath(weights, folder)).as_posix(),
+                "href": _relative(weights, folder),
                 "type": "application/octet-stream",
                 "title": "Weights",
                 "roles": ["mlm:model"],
@@ -190,7 +199,7 @@ def _model(card: Card, weights_sha256: str) -> dict[str, Any]:
     name = re.sub(r"[^a-zA-Z0-9_.\s-]+", "-", card.name).strip("-_. ")
     task = ["semantic-segmentation"]
     return {
-        "mlm:name": name if re.match(r"[a-zA-Z].+", name) else f"model-{name}x",
+        "mlm:name": name if re.match(r"[a-zA-Z].{2}", name) else f"model-{name}x",
         "mlm:architecture": card.architecture or "graph in the file",
         "mlm:tasks": task,
         "mlm:hyperparameters": {"weights_sha256": weights_sha256},
@@ -215,8 +224,14 @@ def _links(published: Published) -> Iterator[dict[str, str]]:
     for rel in ("root", "parent", "collection"):
         yield {"rel": rel, "href": f"./{COLLECTION}", "type": "application/json"}
     for name in published.inputs:
-        href = Path(os.path.relpath(name, published.folder)).as_posix() if is_plain(name) else shown(name)
+        href = _relative(Path(name), published.folder) if is_plain(name) else shown(name)
         yield {"rel": "derived_from", "href": href, "title": "the raster that was segmented"}
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Return the link from a folder to a file that has a name of its own, as RFC 3986 writes it."""
+    href = Path(os.path.relpath(path, folder)).as_posix()
+    return re.sub(f"[{_SPECIAL}]", lambda found: f"%{ord(found[0]):02X}", href)
 
 
 def items_of(path: Path) -> list[str]:

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
+from rasterio.enums import WktVersion
 from rasterio.warp import transform
-from shapely import MultiPolygon, Polygon, box
+from shapely import MultiPolygon, Polygon, box, union_all
 from shapely.affinity import translate
 from shapely.geometry import mapping
 from shapely.geometry.polygon import orient
 
 from segflow.errors import OutputError
 from segflow.grid import Grid
-from segflow.io.gdalenv import environment, is_plain
+from segflow.io.gdalenv import GDAL_ERRORS, environment, is_plain
 from segflow.io.raster_header import open_file
 
 _EDGE = 16
@@ -34,6 +34,7 @@ def footprint(grid: Grid) -> tuple[Geometry, list[float]]:
     """Return a raster's outline and its box (west, south, east, north) in WGS 84, as GeoJSON has them.
 
     An outline that crosses the antimeridian is cut there (RFC 7946, 3.1.9), and its west is then larger than its east.
+    One that goes around a pole reaches up to it, and all around.
 
     Raises:
         OutputError: the raster has no place in the world.
@@ -47,17 +48,25 @@ def footprint(grid: Grid) -> tuple[Geometry, list[float]]:
     places = [_place(grid.affine, x, y) for x, y in _outline(*grid.shape)]
     try:
         lons, lats = transform(CRS.from_wkt(grid.crs), "EPSG:4326", [x for x, _ in places], [y for _, y in places])
-    except (RasterioError, ValueError) as error:
-        raise _nowhere(str(error)) from error
+    except (*GDAL_ERRORS, ValueError) as error:
+        raise _nowhere(" ".join(str(error).split())[:200]) from error
     if not np.isfinite([lons, lats]).all():
         raise _nowhere("it lies outside of what its CRS describes")
-    outline = Polygon(zip(np.round(np.unwrap(lons, period=360), 7), np.round(lats, 7), strict=True))
+    points = np.column_stack([np.unwrap(lons, period=360), np.clip(lats, -90, 90)])
+    if abs(points[-1, 0] - points[0, 0]) > 180:
+        pole = np.copysign(90.0, points[:, 1].mean())
+        points = np.vstack([points, [points[-1, 0], pole], [points[0, 0], pole]])
+    outline = Polygon(np.round(points, 7))
     west, south, east, north = outline.bounds
     if west >= -180 and east <= 180:
         return mapping(orient(outline)), [west, south, east, north]
     turns = (-360 if east > 180 else 360, 0)
     parts = [translate(outline, turn).intersection(box(-180, -90, 180, 90)) for turn in turns]
-    geometry = MultiPolygon([orient(part) for part in sorted(parts, key=lambda part: part.bounds[0])])
+    whole = union_all(parts)  # what goes all around meets itself again
+    found = sorted(getattr(whole, "geoms", [whole]), key=lambda part: part.bounds[0])
+    geometry = MultiPolygon([orient(part) for part in found]) if len(found) > 1 else orient(found[0])
+    if east - west >= 360:
+        return mapping(geometry), [-180.0, south, 180.0, north]
     return mapping(geometry), [
         max(part.bounds[0] for part in parts),
         south,
@@ -153,7 +162,9 @@ def projected(grid: Grid) -> dict[str, Any]:
     code = crs.to_authority()
     corners = [_place(grid.affine, x, y) for x in (0, grid.shape[1]) for y in (0, grid.shape[0])]
     xs, ys = [x for x, _ in corners], [y for _, y in corners]
-    named = {"proj:code": ":".join(code)} if code else {"proj:code": None, "proj:wkt2": crs.to_wkt(version="WKT2:2019")}
+    named: dict[str, Any] = {"proj:code": ":".join(code) if code else None}
+    if not code:
+        named["proj:wkt2"] = crs.to_wkt(version=WktVersion.WKT2_2019)
     return {
         **named,
         "proj:shape": list(grid.shape),
