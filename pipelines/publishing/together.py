@@ -11,9 +11,9 @@ from pipelines.publishing.rebuild import scenes_in
 from segflow.errors import SegflowError
 from segflow.io.atomic import write_text
 from segflow.io.exports.bids import DESCRIPTION, SHARED, is_ours
-from segflow.io.exports.qml import style
+from segflow.io.exports.qml import is_our_style, style
 from segflow.io.exports.stac import COLLECTION, items_of, write_collection
-from segflow.io.label_vrt import scenes_of, write_label_vrt
+from segflow.io.label_vrt import is_our_vrt, scenes_of, write_label_vrt
 from segflow.models.card import LabelClass
 from segflow.recipe import Recipe
 from segflow.report import SceneReport, SceneState
@@ -37,9 +37,11 @@ def write_together(
         What could not be written, in words.
     """
     reports = [state.report for state in states if state.report is not None]
-    left = () if recipe.outputs.bids else _told(DESCRIPTION, lambda: _left(folder))
-    led = () if recipe.outputs.stac else _told(COLLECTION, lambda: _led_nowhere(folder / COLLECTION))
-    return (*left, *led, *(_written(recipe, folder, reports, partial) if reports else ()))
+    outputs, vrt = recipe.outputs, folder / f"{recipe.name}.vrt"
+    left = () if outputs.bids else _told(DESCRIPTION, lambda: _left(folder))
+    led = () if outputs.stac else _told(COLLECTION, lambda: _led_nowhere(folder / COLLECTION))
+    shown = () if outputs.vrt and outputs.qml else _told(vrt.name, lambda: _unasked(vrt, outputs.vrt))
+    return (*left, *led, *shown, *(_written(recipe, folder, reports, partial) if reports else ()))
 
 
 def _left(folder: Path) -> None:
@@ -56,6 +58,19 @@ def _led_nowhere(path: Path) -> None:
     items = items_of(path)
     if items and not any(path.with_name(f"{name}_stac.json").is_file() for name in items):
         remove_file(path)
+
+
+def _unasked(vrt: Path, asked: bool) -> None:
+    """Remove what we wrote of a run's label maps and nobody asks for now: the style, and unless asked for, the VRT.
+
+    A VRT that others made, and a style that was changed in QGIS, stay.
+    """
+    if not is_our_vrt(vrt):
+        return
+    if is_our_style(vrt.with_suffix(".qml")):
+        remove_file(vrt.with_suffix(".qml"))
+    if not asked:
+        remove_file(vrt)
 
 
 def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport], partial: bool) -> Iterator[str]:
@@ -77,7 +92,11 @@ def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport], parti
 
         def write() -> None:
             maps = [layer_files(name, recipe.kind, folder)["labels"] for name in names(scenes_of, path)]
-            write_label_vrt(path, maps, classes, outputs.nodata)
+            try:
+                write_label_vrt(path, maps, classes, outputs.nodata)
+            except SegflowError:
+                _unasked(path, asked=False)  # it shows other scenes, or other classes
+                raise
 
         classes = [LabelClass(id=item.id, name=item.name, colour=item.colour) for item in reports[0].classes]
         yield from _told(path.name, write)

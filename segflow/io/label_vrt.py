@@ -12,6 +12,7 @@ from segflow.io.rat import table_xml
 from segflow.models.card import LabelClass
 
 _LABELS = "_labels.tif"
+_MARK = "SEGFLOW_SCENES"
 
 
 def scenes_of(path: Path) -> list[str]:
@@ -21,6 +22,14 @@ def scenes_of(path: Path) -> list[str]:
     except (OSError, Xml.ParseError):
         return []
     return [name.removesuffix(_LABELS) for name in sources if name.endswith(_LABELS)]
+
+
+def is_our_vrt(path: Path) -> bool:
+    """Tell whether a VRT was written here, and not by the folder's owner with GDAL."""
+    try:
+        return Xml.parse(path).find(f"./Metadata/MDI[@key='{_MARK}']") is not None
+    except (OSError, Xml.ParseError):
+        return False
 
 
 def write_label_vrt(path: Path, labels: Sequence[Path], classes: Sequence[LabelClass], nodata: int) -> None:
@@ -44,6 +53,7 @@ def write_label_vrt(path: Path, labels: Sequence[Path], classes: Sequence[LabelC
     if crs is not None:
         Xml.SubElement(root, "SRS").text = crs.to_wkt()
     Xml.SubElement(root, "GeoTransform").text = ", ".join(map(repr, map(float, found.affine.to_gdal())))
+    Xml.SubElement(Xml.SubElement(root, "Metadata"), "MDI", key=_MARK).text = str(len(labels))
     band = Xml.SubElement(root, "VRTRasterBand", dataType="Byte", band="1")
     Xml.SubElement(band, "Description").text = "class"
     Xml.SubElement(band, "NoDataValue").text = str(nodata)

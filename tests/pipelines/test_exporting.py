@@ -65,6 +65,41 @@ def test_an_export_that_is_not_asked_for_any_more_is_removed(tmp_path: Path, ras
     assert report_of(tmp_path)["exports"] == []
 
 
+EVERYTHING = {
+    "qml": True,
+    "polygons": ["gpkg", "parquet", "fgb", "geojson"],
+    "coverage": True,
+    "stac": True,
+    "vrt": True,
+    "confidence": True,
+    "probabilities": True,
+}
+
+
+def test_nothing_stays_of_what_is_not_asked_for_any_more_and_all_that_is_the_owners(
+    tmp_path: Path, raster: Path, model: Path
+) -> None:
+    """The VRT and its style stayed, and showed label maps of another day."""
+    out = tmp_path / "out"
+    run(recipe_of(tmp_path, raster, model))
+    bare = {path.name for path in out.iterdir()}
+    run(recipe_of(tmp_path, raster, model, **EVERYTHING))
+    name = next(path.stem for path in out.glob("*.vrt"))
+    vrt, styled = out / f"{name}.vrt", out / f"{name}.qml"
+    assert {path.name for path in out.iterdir()} > bare | {vrt.name, styled.name}
+    run(recipe_of(tmp_path, raster, model, **{**EVERYTHING, "qml": False}))
+    assert vrt.is_file()
+    assert not list(out.glob("*labels.qml")) + [path for path in (styled,) if path.exists()]
+    run(recipe_of(tmp_path, raster, model))
+    assert {path.name for path in out.iterdir()} == bare
+
+    theirs = {vrt: "<VRTDataset><SourceFilename>scene_labels.tif</SourceFilename></VRTDataset>", styled: "<qgis/>"}
+    for path, text in theirs.items():
+        path.write_text(text)
+    run(recipe_of(tmp_path, raster, model))
+    assert {path: path.read_text() for path in theirs} == theirs
+
+
 @pytest.mark.parametrize("lose", [lambda path: path.unlink(), lambda path: path.write_text("other")])
 def test_a_lost_or_changed_export_is_made_again_alone(tmp_path: Path, raster: Path, model: Path, lose: Any) -> None:
     recipe = recipe_of(tmp_path, raster, model, qml=True)

@@ -15,6 +15,9 @@ from segflow.io.exports.protocol import Published
 from segflow.models.card import LabelClass
 
 
+_HEAD = "<!DOCTYPE qgis>\n"
+
+
 class Qml:
     """The style. See `segflow.io.exports.Exporter`."""
 
@@ -37,6 +40,15 @@ class Qml:
         write_text(self.files(published.scene, published.folder)[0], style(published.card.classes))
 
 
+def is_our_style(path: Path) -> bool:
+    """Tell whether a style is as it was written here: QGIS, which writes its own over it, begins with a longer line."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.readline() == _HEAD
+    except (OSError, UnicodeError):
+        return False
+
+
 def style(classes: Sequence[LabelClass]) -> str:
     """Return the document: a colour and a name for each class."""
     root = Xml.Element("qgis", version="3.22", styleCategories="Symbology")
@@ -48,4 +60,4 @@ def style(classes: Sequence[LabelClass]) -> str:
         entry = {"value": str(item.id), "color": item.colour, "label": item.name, "alpha": "255"}
         Xml.SubElement(palette, "paletteEntry", entry)
     Xml.indent(root)
-    return "<!DOCTYPE qgis>\n" + Xml.tostring(root, encoding="unicode") + "\n"
+    return _HEAD + Xml.tostring(root, encoding="unicode") + "\n"
