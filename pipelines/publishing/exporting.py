@@ -36,10 +36,11 @@ def exporters_of(recipe: Recipe) -> tuple[Exporter, ...]:
 
 def _asked(recipe: Recipe) -> Iterator[Exporter]:
     outputs = recipe.outputs
+    polygons = None if outputs.polygons is None else Polygons(**dict(outputs.polygons))
     if outputs.qml:
-        yield Qml()
-    if outputs.polygons is not None:
-        yield Polygons(**dict(outputs.polygons))
+        yield Qml(polygons=polygons is not None and bool(polygons.formats))
+    if polygons is not None:
+        yield polygons
     if outputs.coverage:
         yield Coverage()
     if outputs.bids:

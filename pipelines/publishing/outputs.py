@@ -13,6 +13,7 @@ from segflow.grid import Kind
 from segflow.io.discover import mask_for, reference_for
 from segflow.io.exports import Exporter
 from segflow.io.exports.bids import SHARED
+from segflow.io.exports.qml import is_our_style
 from segflow.io.exports.stac import COLLECTION
 from segflow.io.rat import sidecar_of
 from segflow.io.volume_formats import files_of_volume
@@ -144,7 +145,11 @@ def _written(scene: str, recipe: Recipe, exporters: Sequence[Exporter]) -> Itera
 def _files_of(recipe: Recipe, item: NamedScene) -> Iterator[Path]:
     """Yield a scene's files, as far as they are known without opening rasters."""
     if recipe.kind == "raster":
-        yield from map(Path, item.scene.paths)
+        for path in map(Path, item.scene.paths):
+            yield path
+            styled = path.with_suffix(".qml")
+            if styled.is_file() and not is_our_style(styled):  # the owner's, which QGIS loads with the raster
+                yield styled
         return
     try:
         for path in item.scene.paths:

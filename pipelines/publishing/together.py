@@ -40,7 +40,8 @@ def write_together(
     outputs, vrt = recipe.outputs, folder / f"{recipe.name}.vrt"
     left = () if outputs.bids else _told(DESCRIPTION, lambda: _left(folder))
     led = () if outputs.stac else _told(COLLECTION, lambda: _led_nowhere(folder / COLLECTION))
-    shown = () if outputs.vrt and outputs.qml else _told(vrt.name, lambda: _unasked(vrt, outputs.vrt))
+    styled = (outputs.vrt and outputs.qml) or _is_of_a_scene(vrt.with_suffix(".qml"), reports)
+    shown = () if outputs.vrt and styled else _told(vrt.name, lambda: _unasked(vrt, outputs.vrt, styled))
     return (*left, *led, *shown, *(_written(recipe, folder, reports, partial) if reports else ()))
 
 
@@ -60,17 +61,27 @@ def _led_nowhere(path: Path) -> None:
         remove_file(path)
 
 
-def _unasked(vrt: Path, asked: bool) -> None:
-    """Remove what we wrote of a run's label maps and nobody asks for now: the style, and unless asked for, the VRT.
+def _unasked(vrt: Path, asked: bool, styled: bool) -> None:
+    """Remove what we wrote of a run's label maps and nobody asks for now.
 
     A VRT that others made, and a style that was changed in QGIS, stay.
+
+    Args:
+        vrt: where it would be.
+        asked: whether it stays.
+        styled: whether the style of its name stays.
     """
     if not is_our_vrt(vrt):
         return
-    if is_our_style(vrt.with_suffix(".qml")):
+    if not styled and is_our_style(vrt.with_suffix(".qml")):
         remove_file(vrt.with_suffix(".qml"))
     if not asked:
         remove_file(vrt)
+
+
+def _is_of_a_scene(path: Path, reports: Sequence[SceneReport]) -> bool:
+    """Tell whether a file is an export of a scene: polygons of one that is named like the run have such a style."""
+    return any(file.name == path.name for report in reports for export in report.exports for file in export.files)
 
 
 def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport], partial: bool) -> Iterator[str]:
@@ -89,19 +100,20 @@ def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport], parti
         )
     if outputs.vrt:
         path = folder / f"{recipe.name}.vrt"
+        styled = path.with_suffix(".qml")
 
         def write() -> None:
             maps = [layer_files(name, recipe.kind, folder)["labels"] for name in names(scenes_of, path)]
             try:
                 write_label_vrt(path, maps, classes, outputs.nodata)
             except SegflowError:
-                _unasked(path, asked=False)  # it shows other scenes, or other classes
+                _unasked(path, False, _is_of_a_scene(styled, reports))  # it shows other scenes, or other classes
                 raise
 
         classes = [LabelClass(id=item.id, name=item.name, colour=item.colour) for item in reports[0].classes]
         yield from _told(path.name, write)
-        if outputs.qml and path.is_file():
-            styled = path.with_suffix(".qml")
+        # Polygons of a scene that is named like the run have the style of that name; the VRT has colours in itself.
+        if outputs.qml and path.is_file() and not _is_of_a_scene(styled, reports):
             yield from _told(styled.name, lambda: write_text(styled, style(classes)))
 
 

@@ -93,6 +93,14 @@ def test_nothing_stays_of_what_is_not_asked_for_any_more_and_all_that_is_the_own
     run(recipe_of(tmp_path, raster, model))
     assert {path.name for path in out.iterdir()} == bare
 
+    run(recipe_of(tmp_path, raster, model, **{**EVERYTHING, "name": name}))  # one style for two: the polygons have it
+    assert "renderer-v2" in styled.read_text()
+    run(recipe_of(tmp_path, raster, model, **{**EVERYTHING, "name": name, "vrt": False}))
+    assert "renderer-v2" in styled.read_text()
+    for path in out.iterdir():
+        path.unlink()
+    run(recipe_of(tmp_path, raster, model))
+
     theirs = {vrt: "<VRTDataset><SourceFilename>scene_labels.tif</SourceFilename></VRTDataset>", styled: "<qgis/>"}
     for path, text in theirs.items():
         path.write_text(text)
@@ -179,6 +187,18 @@ def test_a_scene_that_fails_takes_nothing_that_its_neighbours_tell_of(tmp_path: 
     assert not [
         path for name in ("dataset_description.json", "dseg.tsv", ".bidsignore", "sub-*") for path in out.glob(name)
     ]
+
+
+def test_a_style_that_the_owner_has_made_of_an_input_is_not_written_over(tmp_path: Path, model: Path) -> None:
+    raster = write_raster(tmp_path / "out" / "scene.tif", shape=(70, 60))
+    styled = raster.with_suffix(".qml")
+    styled.write_text("<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n<qgis/>\n")
+    recipe = recipe_of(tmp_path, raster, model, qml=True, polygons="fgb")
+    with pytest.raises(OutputError, match=r"scene\.qml"):
+        run(recipe)
+    styled.unlink()
+    assert run(recipe).exit_code == 0
+    assert run(recipe).report.scenes[0].state == "unchanged"
 
 
 def test_a_run_does_not_write_an_export_over_what_it_reads(tmp_path: Path, raster: Path, model: Path) -> None:

@@ -18,6 +18,7 @@ from tests.making import make_model, write_raster
 from tests.pipelines.test_mosaic import cut, recipe_of
 
 pytestmark = pytest.mark.system
+VECTORS = ("gpkg", "fgb", "geojson")
 LOOK = Path(__file__).with_name("qgis_look.py")
 COLOURS = {1: (0x3C, 0x78, 0xB4), 2: (0xD8, 0xA0, 0x30), 3: (0x4C, 0x9A, 0x50), 255: (255, 255, 255)}
 CLASSES = [[1, "class 1", "#3c78b4"], [2, "class 2", "#d8a030"], [3, "class 3", "#4c9a50"]]
@@ -28,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gis")
     hole = (slice(80, 130), slice(60, 140))
     sheets = cut(write_raster(folder / "scene.tif", hole=hole), folder / "in", (0, 300), (0, 120, 260))
-    outputs = {"qml": True, "coverage": True, "probabilities": True, "vrt": True}
+    outputs = {"qml": True, "coverage": True, "probabilities": True, "vrt": True, "polygons": list(VECTORS)}
     model = make_model(folder / "model")
     assert run(recipe_of(folder / "out", sheets, model, name="town", outputs=outputs)).exit_code == 0
     return folder / "out"
@@ -82,6 +83,16 @@ def test_qgis_names_the_bands_of_probabilities_and_leaves_out_what_is_masked(mad
     assert (picture[masked] == 255).all()
     assert (picture[~masked] != 255).any(axis=-1).mean() > 0.99
     (made / "r0_c0_probabilities.tif.aux.xml").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("form", VECTORS)
+def test_qgis_fills_polygons_in_their_colours_with_their_names(made: Path, tmp_path: Path, form: str) -> None:
+    """They came as one heap of one random colour."""
+    told, picture = seen_by_qgis(made / f"r0_c120.{form}", tmp_path / "polygons.png")
+    assert (told["valid"], told["renderer"]) == (True, "categorizedSymbol")
+    assert told["classes"] == [[str(value), *rest] for value, *rest in CLASSES]
+    if form != "geojson":  # that is in degrees; in the others, the middle of each cell is looked at
+        np.testing.assert_array_equal(picture[4::8, 4::8], coloured(made / "r0_c120_labels.tif", COLOURS))
 
 
 @pytest.mark.parametrize("layer", ["labels", "coverage"])

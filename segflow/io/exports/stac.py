@@ -158,7 +158,7 @@ class Stac:
                     asset["classification:classes"] = classified(COVERAGE)
                 if path.suffix == ".qml":
                     asset |= {**checksum(path), "roles": ["metadata"]}
-                yield other.name if path.suffix == ".tif" else _key(path, published.scene), asset
+                yield other.name if path.suffix == ".tif" else _key(path, published), asset
         weights = published.weights or Path("weights")
         yield (
             "model",
@@ -172,10 +172,12 @@ class Stac:
         )
 
 
-def _key(path: Path, scene: str) -> str:
-    """Return the key of a file that is no raster: its ending, and what of it is told, if that is not the label map."""
-    what = path.stem.removeprefix(scene).strip("_")
-    return path.suffix[1:] if what in ("", "labels") else f"{what}-{path.suffix[1:]}"
+def _key(path: Path, published: Published) -> str:
+    """Return the key of a file that is no raster: its ending; of a style, what it is of, if that is not the label map."""
+    ending = path.suffix[1:]
+    if ending != "qml" or path.stem == published.labels.stem:
+        return ending
+    return f"{path.stem.removeprefix(published.scene).strip('_') or 'polygons'}-{ending}"
 
 
 def classified(classes: Sequence[LabelClass]) -> list[dict[str, Any]]:
