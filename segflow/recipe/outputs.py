@@ -49,7 +49,9 @@ class Outputs(Part):
         description="Rasters: also polygons with class, area in m2 and mean confidence. A format or a list of them, or "
         "a mapping with these as `to` and options.",
     )
-    qml: bool = Field(False, description="Rasters: also QGIS styles beside label map and polygons, which QGIS loads by itself.")
+    qml: bool = Field(
+        False, description="Rasters: also QGIS styles beside label map and polygons, which QGIS loads by itself."
+    )
     coverage: bool = Field(
         False, description="Rasters: also SCENE_coverage.tif: nodata, predicted, and predicted with low context."
     )
