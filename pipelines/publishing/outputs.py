@@ -145,9 +145,9 @@ def _written(scene: str, recipe: Recipe, exporters: Sequence[Exporter]) -> Itera
 def _files_of(recipe: Recipe, item: NamedScene) -> Iterator[Path]:
     """Yield a scene's files, as far as they are known without opening rasters."""
     if recipe.kind == "raster":
-        for path in map(Path, item.scene.paths):
-            yield path
-            styled = path.with_suffix(".qml")
+        for raster in map(Path, item.scene.paths):
+            yield raster
+            styled = raster.with_suffix(".qml")
             if styled.is_file() and not is_our_style(styled):  # the owner's, which QGIS loads with the raster
                 yield styled
         return

@@ -14,7 +14,7 @@ from segflow.errors import InputError
 from segflow.grid import Grid
 from segflow.io.orientation import canonical_affine, turn_of
 from segflow.io.volume_formats import read_header
-from segflow.io.volume_header import READ_ERRORS, furthest
+from segflow.io.volume_header import MILLIMETRES, READ_ERRORS, furthest
 
 Doubles = NDArray[np.float64]
 
@@ -67,18 +67,52 @@ def place_of_volume(path: str) -> Placement:
 
 def _forms(path: str, shape: tuple[int, ...]) -> tuple[tuple[int, int] | None, float | None]:
     """Return the codes of a NIfTI file's qform and sform, and how far these are apart."""
-    if not path.lower().endswith((".nii", ".nii.gz")):
+    if not _is_nifti(path):
         return None, None
     try:
         found = nib.load(path).header
         codes = int(found["qform_code"]), int(found["sform_code"])
         if 0 in codes:
             return codes, None
-        return codes, furthest(np.asarray(found.get_qform(), float), np.asarray(found.get_sform(), float), shape)
+        qform, sform = np.asarray(found.get_qform(), float), np.asarray(found.get_sform(), float)
+        return codes, furthest(qform, sform, shape) * _millimetres(found)
     except ValueError:
         return codes, None  # a qform that is no rotation, of which a notice tells
     except READ_ERRORS as error:
         raise InputError(f"{path} is broken: {error}", "the header that was there", "copy it again") from error
+
+
+def matrix_for_itk(path: str) -> Doubles:
+    """Return the (4, 4) affine, mm, RAS+, by which ITK reads a volume, and so 3D Slicer and ITK-SNAP show it.
+
+    Of NIfTI it takes the sform where its code is 1 (scanner) or the qform has none, else the qform; without codes, the
+    voxel sizes along L, P and S from 0 (itkNiftiImageIO.cxx). We take the sform as soon as it has a code, as nibabel.
+
+    Raises:
+        InputError: its header cannot be read.
+    """
+    matrix = read_header(path).matrix
+    if not _is_nifti(path):
+        return matrix
+    found = nib.load(path).header
+    qcode, scode = int(found["qform_code"]), int(found["sform_code"])
+    if scode == 1 or (scode and not qcode):
+        return matrix
+    try:
+        own = found.get_qform() if qcode else np.diag([*found.get_zooms()[:3], 1.0]) * [[-1], [-1], [1], [1]]
+    except ValueError:  # a qform that is no rotation
+        return matrix
+    own = np.asarray(own, np.float64)
+    own[:3] *= _millimetres(found)
+    return own
+
+
+def _is_nifti(path: str) -> bool:
+    return path.lower().endswith((".nii", ".nii.gz"))
+
+
+def _millimetres(header: nib.Nifti1Header) -> float:
+    return MILLIMETRES.get(int(header["xyzt_units"]) & 7, (1.0, ""))[0]
 
 
 def place_of_raster(grid: Grid) -> Placement:

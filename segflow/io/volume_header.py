@@ -31,7 +31,8 @@ _OWN = (".nii", ".nii.gz", ".mgz", ".mgh")
 
 Packing = Literal["none", "gzip", "zlib", "bzip2", "slices"]
 
-_MM = {1: (1000.0, "metres"), 3: (0.001, "micrometres")}
+MILLIMETRES = {1: (1000.0, "metres"), 3: (0.001, "micrometres")}
+"""What a unit of NIfTI's is in mm, and its name, by the lower three bits of `xyzt_units`; others are taken for mm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +210,7 @@ def _place(
             notices.append(f"{path}: the header gives no position (goodRASFlag 0); FreeSurfer's default is used")
     else:
         notices += _nifti_notices(header, matrix, shape, path)
-        scale, unit = _MM.get(int(header["xyzt_units"]) & 7, (1.0, ""))
+        scale, unit = MILLIMETRES.get(int(header["xyzt_units"]) & 7, (1.0, ""))
         if unit:
             notices.append(f"{path}: positions are stored in {unit} and read as millimetres")
             matrix = np.diag([scale, scale, scale, 1.0]) @ matrix

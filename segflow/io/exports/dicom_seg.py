@@ -23,7 +23,6 @@ from segflow.io.exports.dicom_inherited import discreet
 from segflow.io.exports.dicom_objects import Algorithm, SegType, report_of, segmentation_of
 from segflow.io.exports.label_slabs import label_slabs
 from segflow.io.exports.protocol import Published
-from segflow.io.volume import VolumeSpec
 from segflow.io.volume_header import VolumeHeader, read_volume_header
 from segflow.models.card import LabelClass
 
@@ -145,8 +144,7 @@ def _series_of(published: Published) -> Series:
     """Return the series whose grid the label map has."""
     from segflow.io.dicom import is_dicom_path, series_at
 
-    spec = published.spec
-    path = spec.paths[spec.resample_to or 0] if isinstance(spec, VolumeSpec) else str(spec.path)
+    path = published.source
     if not is_dicom_path(path):
         raise OutputError(
             f"the input {Path(path).name} is no DICOM",

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from segflow.grid import Grid
 from segflow.io.opening import Spec
+from segflow.io.raster import RasterSpec
 from segflow.models.card import Card
 from tiling import Box
 
@@ -56,6 +57,13 @@ class Published:
     def scene_shape(self) -> tuple[int, ...]:
         """Cells of the scene."""
         return self.scene_cells or self.grid.shape
+
+    @property
+    def source(self) -> str:
+        """The file on whose grid the label map lies."""
+        if isinstance(self.spec, RasterSpec):
+            return self.spec.path
+        return self.spec.paths[self.spec.resample_to or 0]
 
     @property
     def region(self) -> Box:

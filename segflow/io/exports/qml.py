@@ -1,8 +1,9 @@
 """QGIS styles, which QGIS loads by itself: `<labels>.qml` with the label map, `<scene>.qml` with the polygons' files.
 
 The XML is QGIS's layer style: of a single band that is shown by a palette (`QgsPalettedRasterRenderer`), and of
-polygons that are filled by the value of a column (`QgsCategorizedSymbolRenderer`). A style beside the file serves GeoPackage,
-FlatGeobuf and GeoJSON alike; one inside of a GeoPackage (`layer_styles`) would be a second layer to all other readers.
+polygons that are filled by the value of a column (`QgsCategorizedSymbolRenderer`). A style beside the file serves
+GeoPackage, FlatGeobuf and GeoJSON alike; one inside of a GeoPackage (`layer_styles`) would be a second layer to all
+other readers.
 """
 
 from __future__ import annotations

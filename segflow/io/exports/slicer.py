@@ -2,7 +2,8 @@
 
 Format: NRRD0004 (http://teem.sourceforge.net/nrrd/format.html), in LPS, gzip, with the keys of Slicer's segmentation
 storage node (https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.html). All segments share
-one layer, as classes do not overlap. The voxels are those of the label map, in its own order.
+one layer, as classes do not overlap. The voxels are those of the label map, in its own order, and lie where Slicer
+shows the input: of a NIfTI file whose qform and sform disagree, that may be the qform.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from segflow.io.atomic import replacing, write_text
 from segflow.io.exports.coding import Code, Coding, coding_of, foreground
 from segflow.io.exports.label_slabs import Extent, label_extents, label_slabs
 from segflow.io.exports.protocol import Published
+from segflow.io.geometry import matrix_for_itk
 from segflow.io.nifti import LEVEL
 from segflow.io.volume_header import VolumeHeader, read_volume_header
 from segflow.models.card import LabelClass
@@ -45,9 +47,10 @@ class SegNrrd:
         """Refuse a sheared grid.
 
         Raises:
+            InputError: the input's header cannot be read.
             OutputError: Slicer's segmentations, as those of ITK, have axes at right angles only.
         """
-        require_right_angles(published.grid.matrix, "a segmentation for 3D Slicer")
+        require_right_angles(matrix_for_itk(published.source), "a segmentation for 3D Slicer")
 
     def write(self, published: Published) -> None:
         """Write both files; some planes are in memory.
@@ -58,7 +61,8 @@ class SegNrrd:
         """
         segmentation, table = self.files(published.scene, published.folder)
         header = read_volume_header(str(published.labels))
-        text = nrrd_header(header, foreground(published.card.classes), label_extents(header))
+        matrix = matrix_for_itk(str(published.labels))
+        text = nrrd_header(header, matrix, foreground(published.card.classes), label_extents(header))
         with replacing(segmentation) as part, part.open("wb") as raw:
             raw.write(text.encode())
             with gzip.GzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=raw, mtime=0) as file:
@@ -84,15 +88,18 @@ def require_right_angles(matrix: NDArray[np.float64], what: str) -> None:
         )
 
 
-def nrrd_header(header: VolumeHeader, classes: Sequence[LabelClass], extents: Mapping[int, Extent]) -> str:
+def nrrd_header(
+    header: VolumeHeader, matrix: NDArray[np.float64], classes: Sequence[LabelClass], extents: Mapping[int, Extent]
+) -> str:
     """Return the head of the file, up to the empty line before the voxels.
 
     Args:
         header: of the label map.
+        matrix: (4, 4) from its voxels to mm, RAS+.
         classes: the segments' classes.
         extents: bounding boxes by class id; a class that has none is empty.
     """
-    matrix = _LPS @ header.matrix
+    matrix = _LPS @ matrix
     lines = [
         "NRRD0004",
         f"type: {'unsigned char' if header.dtype.itemsize == 1 else 'unsigned short'}",

@@ -173,7 +173,7 @@ class Stac:
 
 
 def _key(path: Path, published: Published) -> str:
-    """Return the key of a file that is no raster: its ending; of a style also what it is of, unless that is the label map."""
+    """Return the key of a file that is no raster: its ending, and what a style is of if that is not the label map."""
     ending = path.suffix[1:]
     if ending != "qml" or path.stem == published.labels.stem:
         return ending

@@ -120,3 +120,45 @@ def test_some_planes_are_in_memory_and_not_the_volume(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert peak < labels.nbytes / 3
     assert nrrd.read(str(tmp_path / "scene.seg.nrrd"))[0].sum() == labels.sum()
+
+
+@pytest.mark.parametrize("codes", [(0, 0), (1, 1), (1, 2), (2, 4), (1, 0), (0, 2)])
+@pytest.mark.parametrize("unit", ["mm", "micron"])
+def test_where_the_header_says_two_things_it_lies_where_slicer_shows_the_image(
+    tmp_path: Path, codes: tuple[int, int], unit: str
+) -> None:
+    """Slicer, by ITK, takes the qform where nibabel takes the sform, and an image without codes it lays elsewhere."""
+    image = nib.Nifti1Image(np.zeros((6, 7, 5), np.int16), None)
+    image.header.set_zooms((1.0, 1.5, 2.5))
+    image.set_qform(oblique(25, (1.0, 1.5, 2.5), (-20, 30, 11)) if codes[0] else None, codes[0], update_affine=False)
+    image.set_sform(oblique(-10, (1.0, 1.5, 2.5), (7, 8, 9)) if codes[1] else None, codes[1], update_affine=False)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "source.nii.gz")
+    labels = np.random.default_rng(1).choice([0, 1, 7], (6, 7, 5)).astype(np.uint8)
+    published = publish(tmp_path, labels, np.eye(4), source=tmp_path / "source.nii.gz")
+    SegNrrd().require(published)
+    SegNrrd().write(published)
+    shown, found = (sitk.ReadImage(str(tmp_path / name)) for name in ("source.nii.gz", "scene.seg.nrrd"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(found).T, labels)
+    for corner in itertools.product((0, 5), (0, 6), (0, 4)):
+        point = shown.TransformIndexToPhysicalPoint(corner)
+        np.testing.assert_allclose(found.TransformIndexToPhysicalPoint(corner), point, atol=1e-4)
+
+
+def test_an_sform_that_is_sheared_is_no_matter_where_slicer_takes_the_qform(tmp_path: Path) -> None:
+    sheared = np.diag([1.0, 1.0, 2.0, 1.0])
+    sheared[0, 1] = 0.3
+    labels = np.ones((4, 5, 6), np.uint8)
+    for code, refused in ((4, False), (1, True)):
+        image = nib.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
+        image.set_qform(oblique(25, (1.0, 1.5, 2.5), (-20, 30, 11)), 1)
+        image.set_sform(sheared, code)
+        nib.save(image, tmp_path / f"{code}.nii.gz")
+        published = publish(tmp_path / str(code), labels, np.eye(4), source=tmp_path / f"{code}.nii.gz")
+        if refused:
+            with pytest.raises(OutputError, match="sheared"):
+                SegNrrd().require(published)
+        else:
+            SegNrrd().require(published)
+            SegNrrd().write(published)
+            assert sitk.ReadImage(str(published.folder / "scene.seg.nrrd")).GetSize() == (4, 5, 6)
