@@ -232,4 +232,4 @@ def _key(name: str, what: str) -> str:
 
 def _first(error: str | None) -> str:
     """Return an error's first line, without passwords."""
-    return open_text(error.splitlines()[0]) if error else ""
+    return first_line(error or "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import mimetypes
+import os
 import re
 from functools import cached_property
 from html import escape
@@ -12,6 +13,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 HOST = "127.0.0.1"
@@ -101,12 +103,17 @@ class _Handler(BaseHTTPRequestHandler):
             self._bytes(_cog_reader(), "text/javascript; charset=utf-8", body)
             return
         place = self.server.found(path)
-        if place is None:
+        try:
+            if place is None:
+                self._refuse(HTTPStatus.NOT_FOUND)
+            elif place.suffix == ".html":
+                self._bytes(_served(place).encode(), "text/html; charset=utf-8", body)
+            else:
+                self._file(place, body)
+        except ConnectionError:  # the browser has turned away
+            self.close_connection = True
+        except OSError:  # gone since it was found, or not ours to read
             self._refuse(HTTPStatus.NOT_FOUND)
-        elif place.suffix == ".html":
-            self._bytes(_served(place).encode(), "text/html; charset=utf-8", body)
-        else:
-            self._file(place, body)
 
     def _start(self, status: HTTPStatus, length: int, **headers: str) -> None:
         self.send_response(status)
@@ -134,24 +141,29 @@ class _Handler(BaseHTTPRequestHandler):
         kind = mimetypes.guess_type(place.name)[0] or "application/octet-stream"
         if place.name.endswith(".gz"):
             kind = "application/gzip"
-        try:
-            with place.open("rb") as file:
-                size = place.stat().st_size
-                span = _span(self.headers.get("Range"), size)
-                if span is None:
-                    self._start(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, 0, Content_Range=f"bytes */{size}")
-                    return
-                first, stop, partial = span
-                more = {"Content_Range": f"bytes {first}-{stop - 1}/{size}"} if partial else {}
-                status = HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK
-                self._start(status, stop - first, Content_Type=kind, Accept_Ranges="bytes", **more)
-                file.seek(first)
-                left = stop - first if body else 0
-                while left and (chunk := file.read(min(_CHUNK, left))):
-                    self.wfile.write(chunk)
-                    left -= len(chunk)
-        except (BrokenPipeError, ConnectionResetError):
-            self.close_connection = True
+        with place.open("rb") as file:
+            # Of what is open, not of what the name leads to by now: it may have been replaced.
+            facts = os.fstat(file.fileno())
+            size, tag = facts.st_size, f'"{facts.st_ino:x}-{facts.st_mtime_ns:x}-{facts.st_size:x}"'
+            same = self.headers.get("If-Range", tag) == tag
+            span = _span(self.headers.get("Range") if same else None, size)
+            if span is None:
+                self._start(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, 0, Content_Range=f"bytes */{size}")
+                return
+            first, stop, partial = span
+            more = {"Content_Range": f"bytes {first}-{stop - 1}/{size}"} if partial else {}
+            status = HTTPStatus.PARTIAL_CONTENT if partial else HTTPStatus.OK
+            self._start(status, stop - first, Content_Type=kind, Accept_Ranges="bytes", ETag=tag, **more)
+            if body:
+                self._copy(file, first, stop - first)
+
+    def _copy(self, file: BinaryIO, first: int, left: int) -> None:
+        """Send a part of a file; where it has become shorter, end the connection, so that nobody waits for the rest."""
+        file.seek(first)
+        while left and (chunk := file.read(min(_CHUNK, left))):
+            self.wfile.write(chunk)
+            left -= len(chunk)
+        self.close_connection = self.close_connection or left > 0
 
 
 def _span(asked: str | None, size: int) -> tuple[int, int, bool] | None:
@@ -159,7 +171,7 @@ def _span(asked: str | None, size: int) -> tuple[int, int, bool] | None:
 
     Several ranges at once, and what is none, get the whole file, as RFC 9110 allows.
     """
-    found = re.fullmatch(r"bytes=(\d*)-(\d*)", asked or "")
+    found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", asked or "")
     if found is None or found.group(0) == "bytes=-":
         return 0, size, False
     first, last = found.groups()

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from pipelines.planning.plan import ReferencePlan
 from pipelines.publishing.preview import pictures
-from pipelines.publishing.rebuild import no_report, published_files, scenes_in
-from pipelines.publishing.seen import from_facts
+from pipelines.publishing.rebuild import no_report, published_files, scenes_in, seen_in
 from segflow.errors import GridMismatchError, SegflowError
 from segflow.io.opening import open_source
 from segflow.io.raster import RasterSpec
 from segflow.io.source import Source
 from segflow.io.volume import VolumeSpec
+from segflow.metrics.counts import Codes
 from segflow.report import ClassReport, Pictures, SceneReport
-from segflow.report.codec import NOTHING, positions
+from segflow.report.codec import NOTHING
 from segflow.report.comparison import ClassChange, Difference, LostScene, RunComparison, SceneComparison
 from tiling import Box
 
@@ -89,16 +89,20 @@ def _classes(reports: Sequence[SceneReport]) -> tuple[ClassReport, ...]:
 def _counted(a: Source, b: Source, classes: Sequence[ClassReport]) -> NDArray[np.int64]:
     """Count cells by class in A and in B, the last place for none, in bands."""
     size = len(classes) + 1
+    codes = Codes({item.id: place for place, item in enumerate(classes)}, size)
     total = np.zeros((size, size), np.int64)
     for box in _bands(a):
-        pair = [np.minimum(_held(source, box, classes), size - 1).astype(np.int64).reshape(-1) for source in (a, b)]
-        total += np.bincount(pair[0] * size + pair[1], minlength=size * size).reshape(size, size)
+        one, two = (_places(source, box, codes, size - 1) for source in (a, b))
+        total += np.bincount(one * size + two, minlength=size * size).reshape(size, size)
     return total
 
 
-def _held(source: Source, box: Box, classes: Sequence[ClassReport]) -> NDArray[np.uint8]:
+def _places(source: Source, box: Box, codes: Codes, nothing: int) -> NDArray[np.intp]:
+    """Return the positions of a box's cells in the classes, flat."""
     pixels = source.read(box)
-    return positions(pixels.values[0], pixels.valid, classes)
+    places = codes(pixels.values[0].reshape(-1))
+    places[~pixels.valid.reshape(-1)] = nothing
+    return np.minimum(places, nothing)
 
 
 def _bands(source: Source) -> Iterator[Box]:
@@ -181,6 +185,8 @@ def _facts(report: SceneReport) -> Iterator[tuple[str, str]]:
         for name in ("mean_iou", "mean_dice", "pixel_accuracy", "kappa"):
             value = getattr(report.overall, name)
             yield name.replace("_", " "), "–" if value is None else f"{value:.6g}"
+    for item in report.classes:
+        yield f"name of class {item.id}", item.name
     run = report.run
     if run is None:
         return
@@ -198,10 +204,8 @@ def _pictures(
     report: SceneReport, classes: Sequence[ClassReport], maps: Sequence[Path], other: RasterSpec | VolumeSpec
 ) -> Pictures:
     """Return the scene with A in the place of the labels and B in that of the reference."""
-    if report.seen is None:
-        return Pictures()
-    seen = from_facts(report.seen)
-    if any(seen.start):  # a part of the scene: B's label map lies on that part's grid, not on the input's
+    seen = seen_in(report)
+    if seen is None or any(seen.start):  # of a part: B's label map lies on that part's grid, not on the input's
         return Pictures()
     plan = ReferencePlan(path=str(maps[1]), spec=other, identity="", map={}, ignore=(), region=None)
     ids = tuple(item.id for item in classes[:NOTHING])

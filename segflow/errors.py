@@ -7,10 +7,12 @@ from segflow.masking import open_text
 _LINE = 300
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of what a library's error says, at most 300 letters, no password; else its type."""
+def first_line(error: BaseException | str) -> str:
+    """Return the first line of what an error says, at most 300 letters, no password; of one without words its type."""
     lines = str(error).strip().splitlines()
-    return open_text(lines[0])[:_LINE] if lines else type(error).__name__
+    if lines:
+        return open_text(lines[0])[:_LINE]
+    return "" if isinstance(error, str) else type(error).__name__
 
 
 class SegflowError(Exception):

@@ -11,7 +11,7 @@ from typing import Any
 
 from flows.cli.codes import DONE
 from flows.cli.recipe import recipe_of
-from segflow.errors import InputError
+from segflow.errors import InputError, first_line
 
 _MOST = 20
 _EXPLAINED = {
@@ -78,7 +78,7 @@ def _text(found: dict[str, Any]) -> str:
     if len(lines) == 1:
         lines.append("  no scene yet")
     for row in found["scenes"][:_MOST]:
-        error = f": {row['error'].splitlines()[0]}" if row["error"] else ""
+        error = f": {first_line(row['error'])}" if row["error"] else ""
         lines.append(f"  {row['state']:<12} {row['name']}{error}")
     lines += [f"  and {len(found['scenes']) - _MOST:,} more; --json lists all"] if len(found["scenes"]) > _MOST else []
     lines += [f"  {'outside':<12} {name}" for name in found["outside"][:_MOST]]

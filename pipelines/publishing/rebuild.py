@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipelines.publishing.preview import pictures
-from pipelines.publishing.seen import from_facts
-from segflow.errors import InputError, RecipeError, SegflowError
+from pipelines.publishing.seen import Seen, from_facts
+from segflow.errors import InputError, RecipeError, SegflowError, first_line
 from segflow.grid import Grid
 from segflow.io.atomic import write_text
 from segflow.io.place import mercator_of
@@ -71,9 +71,13 @@ def scenes_in(folder: Path) -> Iterator[tuple[str, SceneReport]]:
 
 def run_in(folder: Path) -> RunReport | None:
     """Return the run's report of a folder; None where there is none that this version can read."""
+    path = folder / "report.json"
+    if not path.exists():
+        return None
     try:
-        return run_from_json((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return run_from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        _LOG.warning("%s is left out: it is no run's report of this version (%s)", path, type(error).__name__)
         return None
 
 
@@ -102,13 +106,26 @@ def _based(report: SceneReport, url: str) -> BaseMap | None:
         ) from error
 
 
+def seen_in(report: SceneReport) -> Seen | None:
+    """Return how a report's scene is opened again; None, which is told, where this version cannot tell."""
+    if report.seen is not None:
+        try:
+            return from_facts(report.seen)
+        except ValidationError as error:
+            _LOG.warning("%s: the page is made without pictures: %s", report.scene, first_line(error))
+    return None
+
+
 def _pictures(folder: Path, report: SceneReport) -> Pictures:
     labels, confidence = published_files(folder, report)
-    if labels is None or report.seen is None:
+    seen = seen_in(report)
+    if seen is None:
+        return Pictures()
+    if labels is None:
         _LOG.warning("%s: the page is made without pictures: the label map is not there", report.scene)
         return Pictures()
     try:
-        return pictures(from_facts(report.seen), report.classes, labels, confidence)
-    except (SegflowError, ValidationError) as error:
-        _LOG.warning("%s: the page is made without pictures: %s", report.scene, str(error).splitlines()[0])
+        return pictures(seen, report.classes, labels, confidence)
+    except SegflowError as error:
+        _LOG.warning("%s: the page is made without pictures: %s", report.scene, first_line(error))
         return Pictures()

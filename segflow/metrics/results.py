@@ -276,4 +276,5 @@ class Cases(Result):
     """Means over scenes."""
 
     unit: Unit | None = Field(description="Of the distances; null where there are none, or in several units.")
+    scenes: int | None = Field(None, description="Scenes that were measured; null in reports of older versions.")
     classes: tuple[CaseClass, ...]

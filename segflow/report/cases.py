@@ -23,6 +23,7 @@ def cases_of(reports: Sequence[SceneReport]) -> Cases | None:
     comparable = len(units) == 1
     return Cases(
         unit=units.pop() if comparable else None,
+        scenes=len(held),
         classes=tuple(_class(held, number, comparable) for number in range(len(held[0].classes))),
     )
 

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import quote
 
-from segflow.report import evidence, facts, numbers, sections
+from segflow.report import evidence, facts, numbers
 from segflow.report.comparison import ClassChange, RunComparison, SceneComparison
+from segflow.report.confusion import confusion_table
 from segflow.report.images import figures
 from segflow.report.page import document
+from segflow.report.parts import Cell, code_block, figures_row, notices, section, table, with_id
 from segflow.report.pictures import Pictures
 from segflow.report.schema import ClassReport, ConfusionReport
+from segflow.report.sections import pictures
 from segflow.report.viewer import scripts, viewer
 
 NAMES = ("A", "B")
+_DIFF = "− only in A, + only in B."
 
 
 def scene_comparison_page(scene: SceneComparison, shown: Pictures, folders: tuple[str, str]) -> str:
@@ -27,22 +31,20 @@ def scene_comparison_page(scene: SceneComparison, shown: Pictures, folders: tupl
     """
     classes = _classes(scene.classes)
     stage = viewer(shown, classes, scene.grid, NAMES)
-    pictures = sections.pictures(figures(shown.previews, classes, names=NAMES), classes, still=bool(stage))
     # Counts have A in the rows; the table's rows are its second name.
     matrix = ConfusionReport(
         labels=tuple(item.id for item in scene.classes), counts=tuple(row[:-1] for row in scene.counts[:-1])
     )
+    hint = "What became in B of each class of A. The outlined diagonal is what stayed."
     body = [
         _tiles(scene),
         stage,
-        pictures,
+        pictures(figures(shown.previews, classes, names=NAMES), classes, still=bool(stage)),
         _class_section(scene),
-        '<section aria-labelledby="confusion"><h2 id="confusion">From A to B</h2>'
-        '<p class="hint">What became in B of each class of A. The outlined diagonal is what stayed.</p>'
-        f"{sections.confusion_table(matrix, classes, ('B', 'A'))}</section>",
+        section("confusion", "From A to B", confusion_table(matrix, classes, ("B", "A")), hint),
         evidence.worst_section(shown, classes, NAMES),
         _facts(scene),
-        _recipe(scene.recipe),
+        section("recipe", "Recipes", code_block("Difference of the recipes", "\n".join(scene.recipe)), _DIFF),
     ]
     lead = f'<p class="lead">{facts.extent(scene.grid)}. {_folders(folders)}</p>'
     more = ("viewer.css", *(f"{name}.js" for name in scripts(shown)))
@@ -51,30 +53,19 @@ def scene_comparison_page(scene: SceneComparison, shown: Pictures, folders: tupl
 
 def comparison_page(run: RunComparison) -> str:
     """Return the index of a comparison as HTML text, with links to the scenes' pages beside it."""
-    rows = []
-    for item in run.scenes:
-        share = numbers.percent(item.changed, item.cells)
-        rows.append(
-            f'<tbody><tr><th scope="row"><a href="{quote(item.scene)}_compare.html">{escape(item.scene)}</a></th>'
-            f'<td data-value="{item.changed}">{numbers.count(item.changed)}</td>'
-            f'<td data-value="{item.changed / item.cells if item.cells else 0:.9g}">{share}</td>'
-            f"<td>{'yes' if item.same_fingerprint else 'no'}</td><td>{len(item.facts)}</td></tr></tbody>"
+    rows = [
+        (
+            f'<a href="{quote(item.scene)}_compare.html">{escape(item.scene)}</a>',
+            numbers.count(item.changed),
+            Cell(numbers.percent(item.changed, item.cells), value=item.changed / item.cells if item.cells else 0.0),
+            Cell("yes" if item.same_fingerprint else "no", "text"),
+            numbers.count(len(item.facts)),
         )
-    for lost in run.lost:
-        rows.append(
-            f'<tbody><tr><th scope="row">{escape(lost.scene)}</th>'
-            f'<td class="text bad" colspan="4">{escape(lost.why)}</td></tr></tbody>'
-        )
-    heads = (
-        ("Scene", "text"), ("Cells that differ", "number"), ("Share", "number"), ("Same fingerprint", "text"),
-        ("Facts that differ", "text"),
-    )  # fmt: skip
-    head = "".join(f'<th scope="col">{name}</th>' for name, _ in heads)
-    body = [
-        '<section aria-labelledby="scenes"><h2 id="scenes">Scenes</h2>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Scenes, table">'
-        f"<table><thead><tr>{head}</tr></thead>{''.join(rows)}</table></div></section>"
+        for item in run.scenes
     ]
+    heads = ("Scene", "Cells that differ", "Share", Cell("Same fingerprint", "text"), "Facts that differ")
+    lost = [f"<b>{escape(one.scene)}</b> is not compared: {escape(one.why)}" for one in run.lost]
+    body = [notices(lost), section("scenes", "Scenes", table("Scenes", heads, rows, sorts=True) if rows else "")]
     differ = sum(item.changed > 0 for item in run.scenes)
     count = len(run.scenes)
     said = f"{differ} of {count} scene{'s' * (count != 1)} differ{'s' * (differ == 1)}"
@@ -119,8 +110,7 @@ def _tiles(scene: SceneComparison) -> str:
         ("Fingerprint", "the same" if scene.same_fingerprint else "differs"),
         ("Facts that differ", str(len(scene.facts))),
     ]  # fmt: skip
-    rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in shown)
-    return f'<dl class="tiles">{rows}</dl>'
+    return figures_row(shown)
 
 
 def _class_section(scene: SceneComparison) -> str:
@@ -130,49 +120,21 @@ def _class_section(scene: SceneComparison) -> str:
     measured = any(one.extent_a is not None for one in scene.classes)
     scored = any(one.score_a is not None or one.score_b is not None for one in scene.classes)
     what = "Volume" if volume else "Area"
-    heads = ["Class", "Cells in A", "Cells in B", "Change"]
+    heads: list[str | Cell] = ["Class", "Cells in A", "Cells in B", "Change"]
     heads += [f"{what} A ({unit})", f"{what} B ({unit})"] if measured else []
     heads += ["Agreement (IoU of A and B)"] + (["IoU of A", "IoU of B"] if scored else [])
     rows = []
-    for one in scene.classes:
-        named = sections.named(ClassReport(id=one.id, name=one.name, colour=one.colour, pixels=0))
+    for one, item in zip(scene.classes, _classes(scene.classes), strict=True):
         change = one.cells_b - one.cells_a
-        cells = [numbers.count(one.cells_a), numbers.count(one.cells_b), f"{change:+,}"]
-        cells += [write(one.extent_a), write(one.extent_b)] if measured else []
-        cells += [numbers.score(one.iou)]
-        cells += [numbers.score(one.score_a), numbers.score(one.score_b)] if scored else []
-        body = "".join(f"<td>{cell}</td>" for cell in cells)
-        rows.append(f'<tr><th scope="row">{named}<span class="id">{one.id}</span></th>{body}</tr>')
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    return (
-        '<section aria-labelledby="classes"><h2 id="classes">Classes</h2>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Classes, table">'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
-    )
+        row: list[str | Cell] = [with_id(item), numbers.count(one.cells_a), numbers.count(one.cells_b)]
+        row.append(Cell(f"{change:+,}", value=change))
+        row += [write(one.extent_a), write(one.extent_b)] if measured else []
+        row += map(numbers.score, (one.iou, *((one.score_a, one.score_b) if scored else ())))
+        rows.append(row)
+    return section("classes", "Classes", table("Classes", heads, rows, sorts=True))
 
 
 def _facts(scene: SceneComparison) -> str:
-    if not scene.facts:
-        return ""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(one.name)}</th><td class="file">{escape(one.a)}</td>'
-        f'<td class="file">{escape(one.b)}</td></tr>'
-        for one in scene.facts
-    )
-    return (
-        '<section aria-labelledby="facts"><h2 id="facts">What else differs</h2>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Facts, table"><table class="pairs">'
-        f'<thead><tr><th scope="col">Fact</th><th scope="col">A</th><th scope="col">B</th></tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></section>"
-    )
-
-
-def _recipe(diff: Sequence[str]) -> str:
-    if not diff:
-        return ""
-    return (
-        '<section class="recipe" aria-labelledby="recipe"><h2 id="recipe">Recipes</h2>'
-        '<p class="hint">− only in A, + only in B.</p>'
-        f'<pre tabindex="0" role="region" aria-label="Difference of the recipes"><code>{escape(chr(10).join(diff))}'
-        "</code></pre></section>"
-    )
+    rows = [(escape(one.name), Cell(escape(one.a), "file"), Cell(escape(one.b), "file")) for one in scene.facts]
+    heads = ("Fact", Cell("A", "text"), Cell("B", "text"))
+    return section("facts", "What else differs", table("Facts", heads, rows, "pairs") if rows else "")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from html import escape
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from segflow.report import numbers
 
 if TYPE_CHECKING:
     from segflow.report.schema import RunReport
@@ -92,39 +89,3 @@ def drift_of(before: Results | None, now: Results | None, allowed: float | None)
         mean_iou_before=before.mean_iou,
         told=tuple(told),
     )
-
-
-def drift_section(drift: DriftReport | None) -> str:
-    """Return the comparison as a section of HTML; nothing where there is none."""
-    if drift is None:
-        return ""
-    rows = [(item.name, f"{item.share:.1%}", f"{item.share_before:.1%}", _points(item)) for item in drift.classes]
-    if drift.mean_iou is not None and drift.mean_iou_before is not None:
-        change = f"{drift.mean_iou - drift.mean_iou_before:+.3f}"
-        rows.append(("Mean IoU", numbers.score(drift.mean_iou), numbers.score(drift.mean_iou_before), change))
-    body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
-        for row in rows
-    )
-    head = "".join(f'<th scope="col">{text}</th>' for text in ("Class", "Share", "Before", "Change"))
-    return (
-        '<section aria-labelledby="drift"><h2 id="drift">Compared with the run before</h2>'
-        f'<p class="hint">{escape(_hint(drift))}</p>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Compared with the run before, table">'
-        f'<table class="brief"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>'
-    )
-
-
-def _points(item: ClassDrift) -> str:
-    return f"{100 * (item.share - item.share_before):+.1f} points"
-
-
-def _hint(drift: DriftReport) -> str:
-    said = (
-        f"Classes' shares of all valid cells, beside those of the run before ({drift.before}). It saw other scenes, so "
-        "some change is no fault. "
-    )
-    if drift.allowed is None:
-        return said + "What counts as too much is not set (service.drift)."
-    much = "is told above" if drift.told else "would be told above"
-    return said + f"What moves by more than {100 * drift.allowed:g} points {much}."

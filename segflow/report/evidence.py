@@ -11,10 +11,11 @@ from math import isnan
 import numpy as np
 from numpy.typing import NDArray
 
-from segflow.report import numbers, sections
+from segflow.report import numbers
 from segflow.report.images import NAMES, Figure, figures
+from segflow.report.parts import Cell, checksum, code_block, error_text, file_size, meter, named, section, table
 from segflow.report.pictures import Confidence, Pictures, Place
-from segflow.report.schema import ClassReport, ExportFacts, SceneReport
+from segflow.report.schema import ClassReport, ExportFacts
 
 _PLACES_BYTES = 1_500_000
 _BINS = 32
@@ -31,10 +32,7 @@ def worst_section(pictures: Pictures, classes: Sequence[ClassReport], names: tup
     else:
         hint = "Where the largest share of cells differs, the worst first. Chequered: no class, or not compared."
     title = "Worst places" if names == NAMES else "Where most has changed"
-    return (
-        f'<section aria-labelledby="worst"><h2 id="worst">{title}</h2>'
-        f'<p class="hint">{hint}</p><ol class="places">{items}</ol></section>'
-    )
+    return section("worst", title, f'<ol class="places">{items}</ol>', hint)
 
 
 def _place(place: Place, figure: Figure, pictures: Pictures, names: tuple[str, str]) -> str:
@@ -64,22 +62,24 @@ def confidence_section(confidence: Confidence | None, classes: Sequence[ClassRep
         return ""
     thinned = "" if confidence.step == 1 else f" Of every {confidence.step}th cell on each axis."
     rows = "".join(
-        f"<div>{sections.named(item)}</div>"
-        f"<div>{sections.meter(0.0 if isnan(mean) else mean, colour=item.colour)}</div>"
+        f"<div>{named(item)}</div>"
+        f"<div>{meter(0.0 if isnan(mean) else mean, colour=item.colour)}</div>"
         f'<div class="value">{numbers.DASH if isnan(mean) else f"{mean:.3f}"}</div>'
         for item, mean in zip(classes, confidence.by_class.tolist(), strict=True)
     )
     mean = float((confidence.counts * np.arange(256)).sum() / total / 255)
     scale = ", on a logarithmic scale" if _steep(confidence) else ""
     sure = numbers.percent(int(confidence.counts[230:].sum()), total)
-    return (
-        '<section aria-labelledby="confidence"><h2 id="confidence">Confidence</h2>'
-        '<p class="hint">The largest blended probability of each cell: what the network believes, which is not how '
-        f"often it is right.{thinned}</p>"
+    hint = (
+        "The largest blended probability of each cell: what the network believes, which is not how often it is right."
+        f"{thinned}"
+    )
+    body = (
         f'<div class="columns"><figure>{_histogram(confidence)}<figcaption class="hint">Cells by confidence{scale}. '
         f"Mean {mean:.3f}; {sure} of the cells are over 0.9.</figcaption></figure>"
-        f'<div><h3 class="small">Mean by predicted class</h3><div class="stages">{rows}</div></div></div></section>'
+        f'<div><h3 class="small">Mean by predicted class</h3><div class="stages">{rows}</div></div></div>'
     )
+    return section("confidence", "Confidence", body, hint)
 
 
 def _binned(confidence: Confidence) -> NDArray[np.int64]:
@@ -110,36 +110,23 @@ def _histogram(confidence: Confidence) -> str:
 
 
 def exports_section(exports: Sequence[ExportFacts]) -> str:
-    """Return what other formats were written of the label map, and what was not."""
-    if not exports:
-        return ""
-    rows = []
-    for item in exports:
-        if item.error is not None:
-            what = f'<td class="text bad" colspan="2">{escape(item.error)}</td>'
-            rows.append(f'<tr><th scope="row">{escape(item.name)}</th><td class="text">not written</td>{what}</tr>')
-        for number, file in enumerate(item.files):
-            named = escape(item.name) if number == 0 else f'<span class="id">{escape(item.name)}</span>'
-            size = numbers.size(file.bytes) if file.bytes is not None else numbers.DASH
-            rows.append(
-                f'<tr><th scope="row">{named}</th><td class="file">{escape(file.name)}</td><td>{size}</td>'
-                f'<td><code title="{escape(file.sha256)}">{escape(file.sha256[:12])}…</code></td></tr>'
-            )
-    heads = "".join(f'<th scope="col">{name}</th>' for name in ("Export", "File", "Size", "sha256"))
-    return (
-        '<section aria-labelledby="exports"><h2 id="exports">Exports</h2>'
-        '<div class="scroll" tabindex="0" role="region" aria-label="Exports, table"><table class="exports">'
-        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+    """Return what other formats were written of the label map, and before that what was not, and why."""
+    failed = "".join(
+        f"<dt>{escape(item.name)}</dt><dd>Not written: {error_text(item.error)}</dd>"
+        for item in exports
+        if item.error is not None
     )
+    rows = [
+        (escape(item.name), Cell(escape(file.name), "file"), file_size(file.bytes), checksum(file.sha256))
+        for item in exports
+        for file in item.files
+    ]
+    heads = ("Export", Cell("File", "text"), "Size", Cell("sha256", "text"))
+    body = f'<dl class="facts failed">{failed}</dl>' if failed else ""
+    return section("exports", "Exports", body + (table("Exports", heads, rows) if rows else ""))
 
 
-def recipe_section(report: SceneReport) -> str:
-    """Return the recipe as it ran."""
-    text = "" if report.run is None else report.run.recipe.rstrip()
-    if not text:
-        return ""
-    shown = f'<pre tabindex="0" role="region" aria-label="Recipe, YAML"><code>{escape(text)}</code></pre>'
-    return (
-        '<section class="recipe" aria-labelledby="recipe"><h2 id="recipe">Recipe as it ran</h2>'
-        f'<p class="hint">What was set; everything else was left at its default.</p>{shown}</section>'
-    )
+def recipe_section(text: str) -> str:
+    """Return the recipe as it ran, YAML; nothing where it is not known."""
+    hint = "What was set; everything else was left at its default."
+    return section("recipe", "Recipe as it ran", code_block("Recipe, YAML", text), hint)

@@ -8,8 +8,25 @@ from html import escape
 from pathlib import PurePath
 
 from segflow.report import numbers
+from segflow.report.geometry import FileGeometry, GeometryReport
+from segflow.report.parts import Cell, checksum, facts_list, file_size, meter, section, table
 from segflow.report.schema import FileFacts, GridReport, RunFacts, SceneReport, TilingFacts
-from segflow.report.sections import meter
+
+_CODES = {0: "not given", 1: "scanner", 2: "aligned", 3: "Talairach", 4: "MNI 152", 5: "other template"}
+_STAGES = {
+    "read": "Reading the input",
+    "forward": "Network",
+    "blend": "Blending patches",
+    "score": "Counting for the scores",
+    "write": "Keeping finished parts",
+    "export": "Writing the label map",
+    "exports": "Other formats",
+    "measure": "Distances and the like",
+    "statistics": "Statistics of the scene",
+    "postprocess": "Cleaning up labels",
+    "total": "All, by the clock",
+}
+"""Stages of a run, as the page calls them."""
 
 
 def lead(report: SceneReport) -> str:
@@ -62,10 +79,8 @@ def run_section(report: SceneReport) -> str:
     run = report.run
     if run is None:
         return ""
-    return (
-        '<section aria-labelledby="run"><h2 id="run">How it ran</h2><div class="columns">'
-        f'<div>{_stages(run)}</div><dl class="facts">{_facts(_run_facts(run))}</dl></div></section>'
-    )
+    body = f'<div class="columns"><div>{_stages(run)}</div>{facts_list(_run_facts(run))}</div>'
+    return section("run", "How it ran", body)
 
 
 def _stages(run: RunFacts) -> str:
@@ -73,11 +88,14 @@ def _stages(run: RunFacts) -> str:
     stages = [(name, value) for name, value in run.seconds.items() if name != "total"]
     most = max([value for _, value in stages] + [total or 0.0], default=0.0) or 1.0
     rows = "".join(
-        f'<div>{escape(name)}</div><div>{meter(value / most)}</div><div class="value">{numbers.seconds(value)}</div>'
+        f"<div>{escape(_STAGES.get(name, name))}</div><div>{meter(value / most)}</div>"
+        f'<div class="value">{numbers.seconds(value)}</div>'
         for name, value in stages
     )
     if total is not None:
-        rows += f'<div><b>total</b></div><div></div><div class="value"><b>{numbers.seconds(total)}</b></div>'
+        rows += (
+            f'<div><b>{_STAGES["total"]}</b></div><div></div><div class="value"><b>{numbers.seconds(total)}</b></div>'
+        )
     return (
         '<p class="hint" style="margin:0">Each stage\'s busy time by the clock. Stages overlap, so they need not add '
         f'up to the total.</p><div class="stages">{rows}</div>'
@@ -132,31 +150,57 @@ def place_section(report: SceneReport) -> str:
         )
         if report.model.licence:
             shown.append(("Licence of the weights", escape(report.model.licence)))
-    return (
-        '<section aria-labelledby="place"><h2 id="place">Grid and files</h2><div class="columns">'
-        f'<dl class="facts">{_facts(shown)}</dl><div>{_files(report.outputs)}</div></div></section>'
-    )
+    body = f'<div class="columns">{facts_list(shown)}<div>{_files(report.outputs)}</div></div>'
+    return section("place", "Grid and files", body)
 
 
 def _files(files: Sequence[FileFacts]) -> str:
     if not files:
         return ""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(item.name)}</th>'
-        f"<td>{numbers.size(item.bytes) if item.bytes is not None else numbers.DASH}</td>"
-        f'<td><code title="{escape(item.sha256)}">{escape(item.sha256[:12])}…</code></td></tr>'
-        for item in files
-    )
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Files, table">'
-        '<table><thead><tr><th scope="col">Written</th><th scope="col">Size</th><th scope="col">sha256</th></tr>'
-        f"</thead><tbody>{rows}</tbody></table></div>"
-    )
+    rows = [(escape(item.name), file_size(item.bytes), checksum(item.sha256)) for item in files]
+    return table("Files", ("Written", "Size", Cell("sha256", "text")), rows)
 
 
 def _names(names: Sequence[str]) -> str:
     return "<br>".join(escape(name) for name in names)
 
 
-def _facts(shown: Sequence[tuple[str, str]]) -> str:
-    return "".join(f"<dt>{escape(name)}</dt><dd>{value}</dd>" for name, value in shown)
+def geometry_section(geometry: GeometryReport | None) -> str:
+    """Return the contract of input, output and reference; nothing where there is none (reports of older versions)."""
+    if geometry is None:
+        return ""
+    volume = len(geometry.files[0].shape) == 3
+    heads: list[str | Cell] = ["File", "Cells", Cell("Orientation", "text"), "Spacing (mm)" if volume else "Cell"]
+    heads += [Cell(text, "text") for text in (("qform", "sform") if volume else ("Coordinate system",))]
+    heads += ["Between both"] * volume + [f"From the {geometry.files[0].role}"]
+    rows = [_geometry_row(item, volume) for item in geometry.files]
+    hint = f"{'✓' if geometry.agrees else '⚠'} {escape(geometry.verdict)}"
+    return section("geometry", "Geometry", table("Geometry", heads, rows), hint)
+
+
+def _geometry_row(item: FileGeometry, volume: bool) -> list[str | Cell]:
+    turned = item.orientation or "unknown"
+    if item.handedness is not None:
+        turned += f", {item.handedness}-handed"
+    shape = item.shape if volume else item.shape[::-1]
+    spacing = "unknown" if item.spacing is None else " × ".join(f"{value:.4g}" for value in item.spacing)
+    row: list[str | Cell] = [
+        f"{escape(item.name)} <small>{item.role}</small>",
+        " × ".join(f"{n:,}" for n in shape),
+        Cell(escape(turned), "text"),
+        spacing,
+    ]
+    if volume:
+        row += [Cell(escape(_code(code)), "text") for code in (item.qform_code, item.sform_code)]
+        row.append(_distance(item.forms_apart_mm, "mm"))
+    else:
+        row.append(Cell(escape(item.crs or "none"), "text"))
+    return [*row, _distance(item.apart, "mm" if volume else "cells")]
+
+
+def _code(code: int | None) -> str:
+    return "" if code is None else f"{code}, {_CODES.get(code, 'unknown')}"
+
+
+def _distance(apart: float | None, unit: str) -> str:
+    return "" if apart is None else f"{apart:.2g} {unit}"

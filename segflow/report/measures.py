@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
-from segflow.metrics.results import Calibration, ClassDetails, Details, Seam, TileMap
-from segflow.report import numbers, sections
+from segflow.metrics.results import Calibration, ClassDetails, Details, ObjectsSummary, Seam, TileMap
+from segflow.report import numbers
+from segflow.report.parts import Cell, Row, facts_list, named, section, table
 from segflow.report.schema import ClassReport
 
 Write = Callable[[float | None], str]
+
+_PARTS = {
+    "surface": "Surface distances",
+    "boundary": "Boundary IoU",
+    "objects": "Objects",
+    "calibration": "Calibration",
+    "seam": "Seams",
+    "regions": "Scores by region",
+    "tiles": "Accuracy by place",
+}
+"""Parts of the details, as the page calls them."""
 
 
 def details_sections(details: Details | None, classes: Sequence[ClassReport]) -> str:
@@ -20,28 +32,12 @@ def details_sections(details: Details | None, classes: Sequence[ClassReport]) ->
         (
             _calibration(details.calibration),
             _classes(details, classes),
+            _objects(details, classes),
             _seam(details.seam),
             _tiles(details.tiles),
             _regions(details),
             _left_out(details),
         )
-    )
-
-
-def section(name: str, title: str, hint: str, body: str) -> str:
-    """Return a section of HTML with its heading and what to know of it."""
-    return f'<section aria-labelledby="{name}"><h2 id="{name}">{title}</h2><p class="hint">{hint}</p>{body}</section>'
-
-
-def table(name: str, heads: Iterable[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """Return a table of HTML cells; the first of each row is its heading."""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in heads)
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>' for row in rows
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}, table">'
-        f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
@@ -65,15 +61,13 @@ def _calibration(found: Calibration | None) -> str:
         if item.cells
     ]
     heads = ("Confidence", "Cells", "Mean confidence", "Right")
-    shown = table("Calibration", heads, rows, ' class="brief"')
-    return section(
-        "calibration",
-        "Calibration",
-        said,
+    shown = table("Calibration", heads, rows, "brief")
+    body = (
         f'<div class="columns"><figure>{_reliability(found)}<figcaption class="hint">Share that is right (up) by '
         "confidence (across). A dot's size is its share of the cells; the line leaves out bins of less than 0.1 %."
-        f"</figcaption></figure><div>{shown}</div></div>",
+        f"</figcaption></figure><div>{shown}</div></div>"
     )
+    return section("calibration", "Calibration", body, said)
 
 
 def _reliability(found: Calibration) -> str:
@@ -102,27 +96,23 @@ def _reliability(found: Calibration) -> str:
 
 
 def _classes(details: Details, classes: Sequence[ClassReport]) -> str:
-    """Return volume, surface, boundary and object scores by class."""
-    colours = {item.id: item for item in classes}
-    differences = [item.volume.absolute_difference for item in details.classes]
+    """Return volume, surface and boundary scores by class, and their means with what they were divided by."""
+    known = {item.id: item for item in classes}
     column = {"ml": numbers.volume_column, "m2": numbers.area_column, "cells": numbers.cells_column}
-    extent, write = column[details.extent_unit](differences)
-    heads = [
-        "Class",
-        "Volume similarity" if details.extent_unit == "ml" else "Area similarity",
-        f"Difference ({extent})",
-    ]
-    surface, boundary, objects = details.surface, details.boundary, details.objects
+    unit, write = column[details.extent_unit](item.volume.absolute_difference for item in details.classes)
+    surface, boundary = details.surface, details.boundary
+    what = "Volume" if details.extent_unit == "ml" else "Area"
+    heads = ["Class", f"{what} similarity", f"Difference ({unit})"]
     if surface is not None:
         heads += [f"{name} ({surface.unit})" for name in ("HD95, larger", "HD95, pooled", "Mean distance")]
-        heads += [f"Surface Dice, {surface.tolerance:g} {surface.unit}"]
+        heads += [f"Surface Dice, {surface.tolerance:.3g} {surface.unit}"]
     heads += [f"Boundary IoU, {boundary.width_cells} cells"] if boundary is not None else []
-    rows = [_class_row(item, colours.get(item.id), details, write) for item in details.classes]
-    body = table("Measures by class", heads, rows)
-    if objects is not None:
-        found = [_object_row(item, colours.get(item.id)) for item in details.classes if item.objects is not None]
-        body += table("Objects", ("Objects of", "Found", "Missed", "Invented", "F1"), found, ' class="brief second"')
-    said = []
+    far = _distances(details)
+    rows = [_class_row(item, known.get(item.id), details, write, far) for item in details.classes]
+    said = [
+        f"{what} similarity compares extents alone: 1 where they are equal, wherever they lie. Differences are "
+        "prediction less reference."
+    ]
     if surface is not None:
         said.append(
             f"HD95 has two definitions: the larger of both directions' 95th percentiles, and that of all distances "
@@ -130,33 +120,109 @@ def _classes(details: Details, classes: Sequence[ClassReport]) -> str:
             f"and counts as the scene's diagonal ({distance(surface.worst_case)} {surface.unit}) in the worst-case "
             "means."
         )
-    if objects is not None:
-        said.append(f"Objects are connected regions, matched where their IoU is over {objects.iou_over:g}.")
-    return section("measures", "Extent, surfaces, objects", escape(" ".join(said)), body)
+    if boundary is not None:
+        said.append(f"Mean boundary IoU over {boundary.classes_scored} of {len(rows)} classes.")
+    body = table("Extents and surfaces", heads, rows, foot=_mean_rows(details, far), sorts=True)
+    return section("measures", "Extents and surfaces", body, escape(" ".join(said)))
 
 
-def _class_row(item: ClassDetails, known: ClassReport | None, details: Details, write: Write) -> list[str]:
+def _distances(details: Details) -> list[Write]:
+    """Return what writes the columns of distances: HD95 by both definitions, and the mean distance."""
+    found = [item.surface for item in details.classes if item.surface is not None]
+    summary = details.surface
+    worst = [] if summary is None else [summary.mean_hd95_max_worst, summary.mean_assd_worst]
+    hd95 = numbers.distance_column([*(item.hd95_max for item in found), *(item.hd95_pooled for item in found), *worst])
+    return [hd95, hd95, numbers.distance_column([*(item.assd for item in found), *worst])]
+
+
+def _class_row(
+    item: ClassDetails, known: ClassReport | None, details: Details, write: Write, far: Sequence[Write]
+) -> list[str | Cell]:
     volume, surface, boundary = item.volume, item.surface, item.boundary
-    row = [
-        escape(item.name) if known is None else sections.named(known),
+    sign = "+" if volume.difference > 0 else "−" * (volume.difference < 0)
+    row: list[str | Cell] = [
+        _name(item, known),
         numbers.score(volume.similarity),
-        f"{'+' if volume.difference > 0 else '−' * (volume.difference < 0)}{write(abs(volume.difference))}",
+        Cell(f"{sign}{write(abs(volume.difference))}", value=volume.difference),
     ]
     if details.surface is not None:
         state = "" if surface is None or surface.state == "measured" else surface.state
         values = (None,) * 3 if surface is None else (surface.hd95_max, surface.hd95_pooled, surface.assd)
-        row += [state or (numbers.DASH if value is None else distance(value)) for value in values]
+        row += [Cell(state or wrote(value), value=value) for wrote, value in zip(far, values, strict=True)]
         row.append(numbers.score(None if surface is None else surface.nsd))
     if details.boundary is not None:
         row.append(numbers.score(None if boundary is None else boundary.iou))
     return row
 
 
-def _object_row(item: ClassDetails, known: ClassReport | None) -> list[str]:
-    found = item.objects
-    counts = () if found is None else (found.detected, found.missed, found.false)
-    named = escape(item.name) if known is None else sections.named(known)
-    return [named, *map(numbers.count, counts), numbers.score(None if found is None else found.f1)]
+def _mean_rows(details: Details, far: Sequence[Write]) -> list[Row]:
+    """Return the means over classes, and where a class was missed or invented those in which it has the worst case."""
+    surface, boundary = details.surface, details.boundary
+    if surface is None and boundary is None:
+        return []
+    row, worst = ["Mean over classes", "", ""], ["Mean, worst case", "", ""]
+    if surface is not None:
+        values = (surface.mean_hd95_max, surface.mean_hd95_pooled, surface.mean_assd)
+        row += [wrote(value) for wrote, value in zip(far, values, strict=True)] + [numbers.score(surface.mean_nsd)]
+        worst += [far[0](surface.mean_hd95_max_worst), "", far[2](surface.mean_assd_worst), ""]
+    if boundary is not None:
+        row.append(numbers.score(boundary.mean_iou))
+        worst.append("")
+    wrong = surface is not None and surface.classes_missed + surface.classes_invented
+    return [row, worst] if wrong else [row]
+
+
+def _objects(details: Details, classes: Sequence[ClassReport]) -> str:
+    """Return how many objects of each class were found, missed and invented."""
+    summary = details.objects
+    if summary is None:
+        return ""
+    known = {item.id: item for item in classes}
+    rows = [
+        (
+            _name(item, known.get(item.id)),
+            *map(numbers.count, (found.reference, found.detected, found.missed, found.false)),
+            *map(numbers.score, (found.precision, found.recall, found.f1, found.panoptic_quality)),
+        )
+        for item in details.classes
+        for found in (item.objects,)
+        if found is not None
+    ]
+    heads = (
+        "Class",
+        "In the reference",
+        "Found",
+        "Missed",
+        "Invented",
+        "Precision",
+        "Recall",
+        "F1",
+        "Panoptic quality",
+    )
+    mean = (
+        "Mean over classes",
+        *[""] * 6,
+        numbers.score(summary.mean_f1),
+        numbers.score(summary.mean_panoptic_quality),
+    )
+    body = table("Objects", heads, rows, foot=[mean], sorts=True)
+    return section("objects", "Objects", body, _rule(summary, len(rows)))
+
+
+def _rule(summary: ObjectsSummary, classes: int) -> str:
+    """Say what an object is, and when two are one."""
+    touching = "sides or corners" if summary.connectivity == "corners" else "sides"
+    least = f", of at least {summary.min_cells:,} cells" * (summary.min_cells > 1)
+    over = "any shared cell is enough" if summary.iou_over == 0 else f"where their IoU is over {summary.iou_over:g}"
+    return (
+        f"An object is a connected region of one class (cells that share {touching}){least}. One of the reference and "
+        f"one of the prediction are matched, the largest IoU first and each once; {over}. Means over "
+        f"{summary.classes_scored} of {classes} classes: those that have an object on either side."
+    )
+
+
+def _name(item: ClassDetails, known: ClassReport | None) -> str:
+    return escape(item.name) if known is None else named(known)
 
 
 def distance(value: float) -> str:
@@ -197,7 +263,7 @@ def _seam(found: Seam | None) -> str:
         if item.distance in (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, last)
     ]
     heads = ("Cells from a border", "Cells", "Accuracy", "Label changes", "in the reference")
-    return section("seams", "Seams", said, table("Seams", heads, rows, ' class="brief"'))
+    return section("seams", "Seams", table("Seams", heads, rows, "brief"), said)
 
 
 def _tiles(found: TileMap | None) -> str:
@@ -212,13 +278,16 @@ def _tiles(found: TileMap | None) -> str:
     )
     known = [value for values in found.pixel_accuracy for value in values if value is not None]
     worst = numbers.score(min(known)) if known else numbers.DASH
-    return section(
-        "tiles",
-        "Accuracy by place",
-        f"Pixel accuracy of tiles of {found.tile} cells; the stronger the colour, the better. Worst: {worst}.",
-        f'<svg class="tilemap" viewBox="0 0 {found.columns} {found.rows}" role="img" '
-        f'aria-label="Accuracy of {found.rows} by {found.columns} tiles; the worst has {worst}">{cells}</svg>',
+    hint = (
+        f"Pixel accuracy of tiles of {found.tile:,} × {found.tile:,} cells; the stronger the colour, the better. "
+        f"Worst: {worst}. White: nothing is scored there."
     )
+    body = (
+        f'<svg class="tilemap" viewBox="0 0 {found.columns} {found.rows}" role="img" '
+        f'aria-label="Accuracy of {found.rows} by {found.columns} tiles; the worst has {worst}">{cells}</svg>'
+        '<div class="tilekey"><span>0</span><span class="key"></span><span>1</span></div>'
+    )
+    return section("tiles", "Accuracy by place", body, hint)
 
 
 def _regions(details: Details) -> str:
@@ -228,19 +297,20 @@ def _regions(details: Details) -> str:
         (
             escape(item.name),
             numbers.count(item.cells),
-            numbers.score(item.pixel_accuracy),
-            numbers.score(item.mean_iou),
-            numbers.score(item.mean_dice),
+            *map(numbers.score, (item.pixel_accuracy, item.mean_iou, item.mean_dice)),
+            numbers.count(sum(one.iou is not None for one in item.classes)),
         )
         for item in details.regions
     ]
-    heads = ("Region", "Cells", "Pixel accuracy", "Mean IoU", "Mean Dice")
-    hint = "Denominators are the classes that are in the region."
-    return section("regions", "Scores by region", hint, table("Regions", heads, rows))
+    heads = ("Region", "Cells", "Pixel accuracy", "Mean IoU", "Mean Dice", "Classes in the means")
+    hint = (
+        "A region's means are over the classes that its reference or prediction holds. A dash: nothing is scored there."
+    )
+    return section("regions", "Scores by region", table("Regions", heads, rows, sorts=True), hint)
 
 
 def _left_out(details: Details) -> str:
     if not details.left_out:
         return ""
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(why)}</dd>" for name, why in details.left_out.items())
-    return f'<dl class="facts left-out"><dt><b>Not measured</b></dt><dd></dd>{items}</dl>'
+    shown = [(_PARTS.get(name, name), escape(why)) for name, why in details.left_out.items()]
+    return section("left-out", "Not measured", facts_list(shown))

@@ -10,11 +10,15 @@ _SPACE = "\N{NO-BREAK SPACE}"
 
 
 def score(value: float | None) -> str:
-    """Return a score with three decimals, or a dash where there is none. 0.9996 is never shown as 1."""
+    """Return a score with three decimals, a dash where there is none. 0.9996 is never shown as 1, 0.0004 never as 0."""
     if value is None:
         return DASH
     text = f"{value:.3f}"
-    return "0.999" if text == "1.000" and value < 1 else text
+    if text == "1.000" and value < 1:
+        return "0.999"
+    if text == "0.000" and value > 0:
+        return f"<{_SPACE}0.001"
+    return "0.000" if text == "-0.000" else text
 
 
 def percent(part: float, whole: float) -> str:
@@ -66,6 +70,11 @@ def area_column(values: Iterable[float | None]) -> tuple[str, Callable[[float | 
 def volume_column(values: Iterable[float | None]) -> tuple[str, Callable[[float | None], str]]:
     """Return the unit of a column of volumes given in mL (always mL), and what writes one of them."""
     return "mL", _column(max((value for value in values if value is not None), default=0.0), 1.0)
+
+
+def distance_column(values: Iterable[float | None]) -> Callable[[float | None], str]:
+    """Return what writes a column of distances, in whatever unit."""
+    return _column(max((value for value in values if value is not None), default=0.0), 1.0)
 
 
 def cells_column(_values: Iterable[float | None]) -> tuple[str, Callable[[float | None], str]]:

@@ -9,14 +9,14 @@ from importlib.resources import files
 from math import prod
 
 from segflow.report import evidence, facts, sections
-from segflow.report.across import across_sections
-from segflow.report.drift import drift_section
-from segflow.report.geometry import geometry_section
+from segflow.report.across import across_sections, drift_section
+from segflow.report.confusion import confusion_section
 from segflow.report.images import figures
 from segflow.report.measures import details_sections
+from segflow.report.parts import notices, section
 from segflow.report.pictures import Pictures
-from segflow.report.scenes import scene_table
-from segflow.report.schema import ClassReport, ConfusionReport, OverallReport, RunReport, SceneReport, SceneState
+from segflow.report.scenes import scene_table, troubles
+from segflow.report.schema import GridReport, OverallReport, RunReport, SceneReport, SceneState
 from segflow.report.viewer import scripts, viewer
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -30,27 +30,24 @@ _SCORES = (
 
 def scene_page(report: SceneReport, pictures: Pictures = Pictures()) -> str:  # noqa: B008
     """Return a scene's page as HTML text."""
-    name = "pixels" if report.grid.kind == "raster" else "voxels"
-    scored = report.overall is not None
+    scored, cells = report.overall is not None, _cells((report.grid,))
     shown = viewer(pictures, report.classes, report.grid)
     body = [
-        sections.tiles(report.overall, report.excluded, prod(report.grid.shape)),
-        sections.notices((*_lacking(report), *report.notices)),
+        notices([*map(escape, (*_lacking(report), *report.notices))]),
+        sections.tiles(report.overall, report.excluded, prod(report.grid.shape), cells),
         shown,
         sections.pictures(figures(pictures.previews, report.classes), report.classes, still=bool(shown)),
-        '<section aria-labelledby="classes"><h2 id="classes">Classes</h2>',
-        f'<p class="hint">{_what_counts(scored, name)}</p>',
-        sections.class_table(report.classes, name),
-        "</section>",
-        _scored(report),
+        section("classes", "Classes", sections.class_table(report.classes, cells), _what_counts(scored, cells)),
+        sections.bars_section(report.classes) if scored else "",
+        "" if report.confusion_matrix is None else confusion_section(report.confusion_matrix, report.classes),
         evidence.worst_section(pictures, report.classes),
         evidence.confidence_section(pictures.confidence, report.classes),
         details_sections(report.details, report.classes),
         facts.run_section(report),
         facts.place_section(report),
-        geometry_section(report.geometry),
+        facts.geometry_section(report.geometry),
         evidence.exports_section(report.exports),
-        evidence.recipe_section(report),
+        evidence.recipe_section("" if report.run is None else report.run.recipe),
     ]
     kicker = "Segmentation report" if report.run is not None or not scored else "Evaluation report"
     more = ("viewer.css", *(f"{name}.js" for name in scripts(pictures)))
@@ -63,7 +60,7 @@ def scene_page(report: SceneReport, pictures: Pictures = Pictures()) -> str:  # 
 def _lacking(report: SceneReport) -> tuple[str, ...]:
     """Return what a reader would look for beside the label map in vain."""
     lacking = ", ".join(item.name for item in report.exports if item.error is not None)
-    return (f"Not written: {lacking}. The label map is whole; why, and what helps, is told under Exports.",) * bool(
+    return (f"Not written: {lacking}. The label map is whole. Why, and what helps, is told under Exports.",) * bool(
         lacking
     )
 
@@ -73,44 +70,27 @@ def _what_counts(scored: bool, name: str) -> str:
     return said + (" Scores and support are of the scored part only." if scored else "")
 
 
-def _scored(report: SceneReport) -> str:
-    if report.confusion_matrix is None:
-        return ""
-    return (
-        '<section aria-labelledby="bars"><h2 id="bars">Scores by class</h2>'
-        f'<p class="hint">From 0 to 1.</p>{sections.class_bars(report.classes)}</section>'
-        f"{_confusion(report.confusion_matrix, report.classes, '')}"
-    )
-
-
-def _confusion(matrix: ConfusionReport, classes: Sequence[ClassReport], more: str) -> str:
-    return (
-        '<section aria-labelledby="confusion"><h2 id="confusion">Confusion matrix</h2>'
-        f'<p class="hint">{more}Each row is a class of the reference, each column a predicted class. Shading is the '
-        f"share; the outlined diagonal is what was right.</p>{sections.confusion_table(matrix, classes)}</section>"
-    )
+def _cells(grids: Sequence[GridReport]) -> str:
+    """Return what the cells of grids are called."""
+    kinds = {grid.kind for grid in grids}
+    return "voxels" if kinds == {"volume"} else "pixels" if kinds == {"raster"} else "cells"
 
 
 def run_page(report: RunReport) -> str:
     """Return the index of a run as HTML text, with links to the scenes' pages beside it."""
-    pooled = report.pooled
-    body = []
+    pooled, grids = report.pooled, [state.report.grid for state in report.scenes if state.report is not None]
+    told = () if report.drift is None else report.drift.told
+    body = [notices([*troubles(report.scenes), *map(escape, told)])]
     if pooled is not None:
-        cells = sum(prod(state.report.grid.shape) for state in report.scenes if state.report is not None)
-        body.append(sections.tiles(pooled.overall, pooled.excluded, cells))
-    body.append(sections.notices(() if report.drift is None else report.drift.told))
-    body.append(scene_table(report.scenes))
-    body.append(drift_section(report.drift))
+        whole = sum(prod(grid.shape) for grid in grids)
+        body.append(sections.tiles(pooled.overall, pooled.excluded, whole, _cells(grids)))
+    body += [scene_table(report.scenes), drift_section(report.drift)]
     if pooled is not None:
-        kinds = {state.report.grid.kind for state in report.scenes if state.report is not None}
-        cells_name = "voxels" if kinds == {"volume"} else "pixels"
-        title = "Classes, all scenes together"
-        body.append(f'<section aria-labelledby="classes"><h2 id="classes">{title}</h2>')
-        body.append(f'<p class="hint">{_pool_hint(pooled.scenes, pooled.scenes_with_reference)}</p>')
-        body.append(sections.class_table(pooled.classes, cells_name) + "</section>")
-        body.append(across_sections(pooled))
+        hint = _pool_hint(pooled.scenes, pooled.scenes_with_reference)
+        table = sections.class_table(pooled.classes, _cells(grids))
+        body += [section("classes", "Classes, all scenes together", table, hint), across_sections(pooled)]
         if pooled.confusion_matrix is not None:
-            body.append(_confusion(pooled.confusion_matrix, pooled.classes, "All scenes together. "))
+            body.append(confusion_section(pooled.confusion_matrix, pooled.classes, "All scenes together. "))
     lead = f'<p class="lead">{escape(_states(report.scenes))}</p>'
     overall = pooled.overall if pooled is not None else None
     return document(
@@ -152,10 +132,11 @@ def document(
         more: names of further style sheets and scripts of this package.
         pictures_from: whom else than itself the page may ask for pictures, such as https://tile.example.
     """
-    names = ("page.css", "page.js", *more)
+    names = ("page.css", "page.js", "sort.js", *more)
     css = "".join(_asset(name) for name in names if name.endswith(".css"))
     js = "".join(_asset(name) for name in names if name.endswith(".js"))
     policy = POLICY.replace("img-src data:", f"img-src data: {escape(pictures_from)}") if pictures_from else POLICY
+    inner = "".join(body).replace("<\N{NO-BREAK SPACE}", "&lt;\N{NO-BREAK SPACE}")  # less than 0.1 %
     said = ""
     if overall is not None:
         said = f"<p>{escape(_SCORES)}</p><p>Denominators: {escape(overall.denominators)}.</p>"
@@ -165,7 +146,7 @@ def document(
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f"<title>{escape(title)}</title><style>{css}</style></head><body>"
         f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(heading)}</h1>{lead}</header>'
-        f"<main>{''.join(body)}</main><footer>{said}<p>Made by segflow.</p></footer>"
+        f"<main>{inner}</main><footer>{said}<p>Made by segflow.</p></footer>"
         f"<script>{js}</script></body></html>\n"
     )
 

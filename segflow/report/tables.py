@@ -6,8 +6,10 @@ import csv
 from collections.abc import Sequence
 from io import StringIO
 
+from segflow.errors import first_line
 from segflow.metrics.results import ClassDetails, ObjectScores
 from segflow.report import numbers
+from segflow.report.extents import extents_of
 from segflow.report.schema import ClassReport, OverallReport, RunReport, SceneReport
 
 _COUNTED = (
@@ -116,7 +118,7 @@ def run_markdown(report: RunReport) -> str:
         rows.append(
             (
                 state.scene,
-                state.state + (f": {state.error.splitlines()[0]}" if state.error else ""),
+                state.state + (f": {first_line(state.error)}" if state.error else ""),
                 *_overall(overall),
                 numbers.count(state.report.excluded) if state.report is not None else numbers.DASH,
             )
@@ -133,6 +135,8 @@ def run_markdown(report: RunReport) -> str:
         parts.append(f"## {_cell(state.scene)}")
         parts += ["\n".join(f"> {_cell(text)}" for text in state.report.notices)] if state.report.notices else []
         parts.append(_scored(state.report.classes, state.report.overall))
+        measured = detail_rows(state.report)
+        parts += [markdown_table(measured)] if measured else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -154,16 +158,13 @@ def _overall(overall: OverallReport | None) -> tuple[str, str, str, str]:
 
 def class_rows(classes: Sequence[ClassReport]) -> list[tuple[str, ...]]:
     """Return the table of classes as texts, heads first: extents, and scores where there is a reference."""
-    volume = "volume_ml" in classes[0].model_fields_set
-    extents = [item.volume_ml if volume else item.area_m2 for item in classes]
-    unit, write = (numbers.volume_column if volume else numbers.area_column)(extents)
-    measured = any(extent is not None for extent in extents)
+    extents = extents_of(classes)
     scored = any(item.support is not None for item in classes)
-    heads = ["Class", "Voxels" if volume else "Pixels"] + ([f"{'Volume' if volume else 'Area'} {unit}"] * measured)
+    heads = ["Class", extents.cells.capitalize()] + [f"{extents.what} {extents.unit}"] * extents.known
     heads += ["IoU", "Dice", "Precision", "Recall", "Specificity", "Support"] * scored
     rows = [tuple(heads)]
-    for item, extent in zip(classes, extents, strict=True):
-        row = [item.name, numbers.count(item.pixels)] + [write(extent)] * measured
+    for item, extent in zip(classes, extents.values, strict=True):
+        row = [item.name, numbers.count(item.pixels)] + [extents.write(extent)] * extents.known
         if scored:
             values = (item.iou, item.dice, item.precision, item.recall, item.specificity)
             row += [*map(numbers.score, values), numbers.count(item.support or 0)]

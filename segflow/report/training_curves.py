@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from segflow.report import numbers
 from segflow.report.curves import Chart, Line, chart_html, step_axis
+from segflow.report.parts import section, table
 from segflow.report.series import Values, axis_of, smooth
 from segflow.report.training import Point, Scored, TrainingReport
 
@@ -53,12 +53,11 @@ def curves_section(report: TrainingReport) -> str:
     if report.kept is not None:
         hint.append(f"The upright line is step {report.kept:,}, whose weights were kept.")
     figures = "".join(chart_html(chart, across, report.kept) for chart in charts)
-    return (
-        '<section class="curves" aria-labelledby="curves"><h2 id="curves">Curves</h2>'
-        f'<p class="hint">{" ".join(hint)}</p>'
+    body = (
         f'<div class="charts" data-low="{across.low:g}" data-high="{across.high:.10g}">{figures}</div>'
-        f"{_reader(report.points, max(every))}{_table(report)}</section>"
+        f"{_reader(report.points, max(every))}{_table(report)}"
     )
+    return section("curves", "Curves", body, " ".join(hint))
 
 
 def _loss(points: Sequence[Point]) -> tuple[Chart, int, bool]:
@@ -140,18 +139,12 @@ def _table(report: TrainingReport) -> str:
     few = report.scored
     if len(few) > _ROWS:
         few = [few[k] for k in np.unique(np.linspace(0, len(few) - 1, _ROWS).astype(int))]
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in ("Step", *(_OVERALL[n] for n in names)))
-    head += "".join(f'<th scope="col">IoU, {escape(name)}</th>' for name in classes)
     rows = []
     for item in few:
         values = [item.overall.get(name) for name in names] + [item.iou.get(name) for name in classes]
-        cells = "".join(f"<td>{_score(value)}</td>" for value in values)
-        rows.append(f'<tr><th scope="row">{item.step:,}</th>{cells}</tr>')
-    return (
-        '<details><summary>Scores as a table</summary><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="Scores by step, table"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
-        "</table></div></details>"
-    )
+        rows.append([f"{item.step:,}", *map(_score, values)])
+    heads = ("Step", *(_OVERALL[name] for name in names), *(f"IoU, {name}" for name in classes))
+    return f"<details><summary>Scores as a table</summary>{table('Scores by step', heads, rows)}</details>"
 
 
 def _score(value: float | None) -> str:

@@ -9,8 +9,11 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from segflow.report import numbers, sections
+from segflow.report.confusion import confusion_section
+from segflow.report.evidence import recipe_section
 from segflow.report.images import Figure, figures
 from segflow.report.page import document
+from segflow.report.parts import facts_list, figures_row, named, notices, section, with_id
 from segflow.report.preview import Preview
 from segflow.report.schema import ClassReport, ConfusionReport, OverallReport
 from segflow.report.training import TrainingReport, Worst
@@ -23,11 +26,6 @@ if TYPE_CHECKING:
 SHOWN = 24
 """Worst patches on the page at most."""
 
-_MATRIX = 30
-"""Classes up to which the whole confusion matrix is shown."""
-
-_CONFUSIONS = 30
-
 
 def training_page(report: TrainingReport) -> str:
     """Return the page as HTML text; what the report lacks has no section."""
@@ -39,15 +37,15 @@ def training_page(report: TrainingReport) -> str:
         overall = OverallReport.model_validate(result["overall"])
     cells = "pixels" if card.kind == "raster" else "voxels"
     body = [
-        _headline(report, overall, result),
-        sections.notices(_notices(report, overall)),
+        notices([*map(escape, _notices(report, overall))]),
+        _headline(report, overall, result, cells),
         _class_section(classes, overall, cells),
         curves_section(report),
-        _bars(classes, overall),
+        sections.bars_section(classes) if overall is not None else "",
         _confusion(result, classes),
         _worst(report.worst, classes, card.kind),
         _facts(report),
-        _recipe(report.recipe_text),
+        recipe_section(report.recipe_text),
     ]
     title = f"{card.name} · training · segflow"
     return document(title, "Training report", card.name, _lead(report), body, overall, ("training.css", "training.js"))
@@ -105,17 +103,16 @@ def _plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _headline(report: TrainingReport, overall: OverallReport | None, result: Scores | None) -> str:
+def _headline(report: TrainingReport, overall: OverallReport | None, result: Scores | None, cells: str) -> str:
     if overall is not None and result is not None:
         excluded = result["excluded"]
-        return sections.tiles(overall, excluded, excluded + overall.pixels_scored)
+        return sections.tiles(overall, excluded, excluded + overall.pixels_scored, cells)
     shown = []
     if report.points:
         last = report.points[-1]
         loss = f"{last.loss:.4g}" if isfinite(last.loss) else "not a number"
         shown = [("Last loss", loss), ("Steps", f"{last.step:,}"), ("Time", numbers.seconds(last.seconds))]
-    rows = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in shown)
-    return f'<dl class="tiles">{rows}</dl>' if shown else ""
+    return figures_row(shown)
 
 
 def _notices(report: TrainingReport, overall: OverallReport | None) -> list[str]:
@@ -135,55 +132,17 @@ def _notices(report: TrainingReport, overall: OverallReport | None) -> list[str]
 
 
 def _class_section(classes: Sequence[ClassReport], overall: OverallReport | None, cells: str) -> str:
-    head = '<section aria-labelledby="classes"><h2 id="classes">Classes</h2>'
     if overall is None:
-        items = "".join(f"<li>{sections.named(item)}<span class=id>{item.id}</span></li>" for item in classes)
-        return f'{head}<ul class="legend">{items}</ul></section>'
+        items = "".join(f"<li>{with_id(item)}</li>" for item in classes)
+        return section("classes", "Classes", f'<ul class="legend">{items}</ul>')
     hint = f"Of the {cells} that were held back. Shares and {cells} are of the prediction, support is of the reference."
-    return f'{head}<p class="hint">{hint}</p>{sections.class_table(classes, cells)}</section>'
-
-
-def _bars(classes: Sequence[ClassReport], overall: OverallReport | None) -> str:
-    if overall is None:
-        return ""
-    return (
-        '<section aria-labelledby="bars"><h2 id="bars">Scores by class</h2>'
-        f'<p class="hint">From 0 to 1.</p>{sections.class_bars(classes)}</section>'
-    )
+    return section("classes", "Classes", sections.class_table(classes, cells), hint)
 
 
 def _confusion(result: Mapping[str, Any] | None, classes: Sequence[ClassReport]) -> str:
     if result is None or result["confusion_matrix"] is None:
         return ""
-    matrix = ConfusionReport.model_validate(result["confusion_matrix"])
-    head = '<section aria-labelledby="confusion"><h2 id="confusion">'
-    if len(classes) <= _MATRIX:
-        return (
-            f'{head}Confusion matrix</h2><p class="hint">Each row is a class of the reference: what share of it, and '
-            "how many cells, went to each predicted class. Shading is the share; the outlined diagonal is what was "
-            f"right.</p>{sections.confusion_table(matrix, classes)}</section>"
-        )
-    return (
-        f'{head}Largest confusions</h2><p class="hint">Of {len(classes)} classes: what was most often taken for what. '
-        f"Shares are of the class in the reference.</p>{_confusions(matrix, classes)}</section>"
-    )
-
-
-def _confusions(matrix: ConfusionReport, classes: Sequence[ClassReport]) -> str:
-    pairs = sorted(
-        ((count, i, j) for i, row in enumerate(matrix.counts) for j, count in enumerate(row) if i != j and count),
-        reverse=True,
-    )
-    rows = "".join(
-        f'<tr><th scope="row">{sections.named(classes[i])}</th><td class="into">{sections.named(classes[j])}</td>'
-        f"<td>{numbers.percent(count, sum(matrix.counts[i]))}</td><td>{numbers.count(count)}</td></tr>"
-        for count, i, j in pairs[:_CONFUSIONS]
-    )
-    heads = "".join(f'<th scope="col">{name}</th>' for name in ("Reference", "Taken for", "Share", "Cells"))
-    return (
-        '<div class="scroll" tabindex="0" role="region" aria-label="Largest confusions, table">'
-        f'<table class="brief"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+    return confusion_section(ConfusionReport.model_validate(result["confusion_matrix"]), classes)
 
 
 def _worst(worst: Sequence[Worst], classes: Sequence[ClassReport], kind: str) -> str:
@@ -200,13 +159,10 @@ def _worst(worst: Sequence[Worst], classes: Sequence[ClassReport], kind: str) ->
         for item in worst[:SHOWN]
     ]
     shown = "".join(sections.view(_triple(figure)) for figure in figures(views, classes))
-    legend = "".join(f"<li>{sections.named(item)}</li>" for item in classes)
+    legend = "".join(f"<li>{named(item)}</li>" for item in classes)
     hint = "Patches of what was held back, the worst first. Chequered: not scored, or no class."
-    return (
-        '<section aria-labelledby="worst"><h2 id="worst">Worst patches</h2>'
-        f'<p class="hint">{hint}</p><ul class="legend" aria-label="Colours">{legend}</ul>'
-        f'<div class="triples">{shown}</div>{sections.TOOLS}</section>'
-    )
+    body = f'<ul class="legend" aria-label="Colours">{legend}</ul><div class="triples">{shown}</div>{sections.TOOLS}'
+    return section("worst", "Worst patches", body, hint)
 
 
 def place_text(item: Worst, kind: str) -> str:
@@ -241,12 +197,9 @@ def _facts(report: TrainingReport) -> str:
     if not shown:
         return ""
     lists = "".join(
-        '<dl class="facts">'
-        + "".join(f"<dt>{escape(_words(name))}</dt><dd>{escape(value)}</dd>" for name, value in part if value)
-        + "</dl>"
-        for part in (shown, made)
+        facts_list([(_words(name), escape(value)) for name, value in part if value]) for part in (shown, made)
     )
-    return f'<section aria-labelledby="run"><h2 id="run">How it ran</h2><div class="columns">{lists}</div></section>'
+    return section("run", "How it ran", f'<div class="columns">{lists}</div>')
 
 
 def _normalisation(card: Card) -> str:
@@ -274,10 +227,3 @@ def _text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}" if value >= 10_000 else str(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _recipe(text: str) -> str:
-    if not text.strip():
-        return ""
-    shown = f'<pre tabindex="0" role="region" aria-label="Recipe, YAML"><code>{escape(text.rstrip())}</code></pre>'
-    return f'<section class="recipe" aria-labelledby="recipe"><h2 id="recipe">Recipe as it ran</h2>{shown}</section>'

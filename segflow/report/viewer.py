@@ -11,9 +11,10 @@ from typing import Any
 
 from segflow.report.codec import text_of
 from segflow.report.images import NAMES
+from segflow.report.parts import swatch
 from segflow.report.pictures import BaseMap, Pictures
 from segflow.report.schema import ClassReport, GridReport
-from segflow.report.sections import legend_facts, swatch
+from segflow.report.sections import legend_facts
 
 
 def viewer(pictures: Pictures, classes: Sequence[ClassReport], grid: GridReport, names: tuple[str, str] = NAMES) -> str:

@@ -131,6 +131,41 @@ def test_a_page_may_fetch_what_lies_beside_it_and_nothing_else(server):
     assert b"fromUrl" in ask(server, "/~/cog.js")[1]
 
 
+def test_a_file_that_is_replaced_while_it_is_served_is_sent_as_it_was_opened_or_anew(folder, server):
+    answer, _ = ask(server, "/a%20b_labels.tif", Range="bytes=0-9")
+    tag = answer.headers["ETag"]
+    assert ask(server, "/a%20b_labels.tif", Range="bytes=0-9", **{"If-Range": tag})[0].status == 206
+    other = folder / "new"
+    other.write_bytes(b"x" * 50)
+    other.replace(folder / "a b_labels.tif")
+    answer, body = ask(server, "/a%20b_labels.tif", Range="bytes=0-9", **{"If-Range": tag})
+    assert (answer.status, body) == (200, b"x" * 50)
+    assert answer.headers["ETag"] != tag
+
+
+def test_a_file_that_becomes_shorter_while_it_is_sent_ends_the_answer(folder, server):
+    large = folder / "large_labels.tif"
+    large.write_bytes(bytes(1 << 26))
+    connection = http.client.HTTPConnection(HOST, server.server_port, timeout=10)
+    connection.request("GET", "/large_labels.tif")
+    answer = connection.getresponse()
+    answer.read(1000)
+    large.write_bytes(b"short")
+    with pytest.raises(http.client.IncompleteRead):
+        answer.read()
+    connection.close()
+
+
+def test_what_cannot_be_read_is_not_found_and_nothing_is_said(folder, server, capfd):
+    gone = folder / "gone.txt"
+    gone.write_text("x")
+    server.found = lambda path: gone if path == "/gone.txt" else FolderServer.found(server, path)
+    gone.unlink()
+    assert ask(server, "/gone.txt")[0].status == 404
+    assert ask(server, "/a%20b_labels.tif", Range=f"bytes=0-{'9' * 5000}")[0].status == 200
+    assert capfd.readouterr().err == ""
+
+
 def test_gdal_reads_a_served_cog_by_ranges(folder, server, monkeypatch):
     import numpy as np
 

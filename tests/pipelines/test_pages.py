@@ -225,3 +225,52 @@ def test_a_base_map_lies_where_pyproj_says_and_is_allowed_by_name(runs, tmp_path
     ):
         assert main(["report", str(folder), "--basemap", wrong]) == 2
     assert mercator_of(type(grid)("raster", (10, 10))) is None
+
+
+def test_more_classes_than_a_page_can_colour_are_compared_cell_by_cell(tmp_path):
+    from segflow.grid import Grid
+    from segflow.metrics import count_confusion, scores
+    from segflow.models.card import LabelClass
+    from segflow.report import FileFacts, scene_report, write_scene_report
+
+    ids = range(300)
+    many = tuple(LabelClass(id=i, name=f"kind {i}", colour="#336699") for i in ids)
+    scene = write_raster(tmp_path / "scene.tif", (60, 70))
+    maps = [np.random.default_rng(seed).integers(0, 300, (60, 70)).astype(np.uint16) for seed in (0, 1)]
+    for name, labels in zip("ab", maps, strict=True):
+        (tmp_path / name).mkdir()
+        write_labels(tmp_path / name / "scene_labels.tif", labels, scene)
+        result = scores(count_confusion(None, labels, list(ids)), many)
+        outputs = [FileFacts(name="scene_labels.tif", sha256="")]
+        write_scene_report(
+            tmp_path / name, "scene", scene_report("scene", Grid("raster", (60, 70)), result, outputs=outputs)
+        )
+    found = compare(tmp_path / "a", tmp_path / "b").scenes[0]
+    flat = [labels.reshape(-1) for labels in maps]
+    np.testing.assert_array_equal(found.counts, confusion_matrix(*flat, labels=[*ids, 65535]))
+    assert found.changed == (flat[0] != flat[1]).sum()
+
+
+def test_a_class_that_one_run_calls_otherwise_is_told(runs, tmp_path):
+    renamed = shutil.copytree(runs[0], tmp_path / "renamed")
+    path = renamed / "scene_report.json"
+    path.write_text(path.read_text().replace('"name": "class 2"', '"name": "houses"'))
+    facts = {fact.name: (fact.a, fact.b) for fact in compare(runs[0], renamed).scenes[0].facts}
+    assert facts == {"name of class 2": ("class 2", "houses")}
+
+
+def test_a_run_is_compared_where_pictures_cannot_be_opened_any_more(runs, tmp_path):
+    changed = shutil.copytree(runs[0], tmp_path / "changed")
+    path = changed / "scene_report.json"
+    report = json.loads(path.read_text())
+    path.write_text(json.dumps(report | {"seen": {"spec": "of another version"}}))
+    assert compare(changed, runs[1]).scenes[0].changed == compare(*runs).scenes[0].changed
+    assert rebuild(changed)
+
+
+def test_a_run_s_report_of_another_version_is_told_and_scenes_are_made_all_the_same(runs, tmp_path, caplog):
+    folder = shutil.copytree(runs[0], tmp_path / "later")
+    told = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps(told | {"later": 1}))
+    assert [page.name for page in rebuild(folder)] == ["scene_report.html"]
+    assert "no run's report of this version" in caplog.text

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,16 @@ class Browser:
     def pixels(self, selector: str) -> bytes:
         """A picture of an element."""
         return self.find(selector).screenshot_as_png
+
+    def faults(self) -> list[str]:
+        """What axe-core finds that a reader with a screen reader, a keyboard or weak eyes would stumble over."""
+        self.run(files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8"))
+        found = self.driver.execute_async_script(
+            "const done = arguments[arguments.length - 1];"
+            "axe.run(document).then((told) => done(told.violations.flatMap((rule) => "
+            "rule.nodes.map((node) => `${rule.id}: ${node.html.slice(0, 200)}`))), (error) => done([String(error)]));"
+        )
+        return [str(fault) for fault in found]
 
     def screenshot(self, path: Path, *, height: int | None = None) -> None:
         """Save the page from its top, whole or `height` pixels of it."""

@@ -284,6 +284,44 @@ def test_the_index_sorts_and_filters_and_leads_to_the_scenes(browser: Browser, r
     browser.wait(lambda: browser.driver.current_url == (runs.many / "scene-1_report.html").as_uri())
 
 
+def test_tables_of_classes_sort_by_every_column_and_means_stay_below(browser: Browser, runs: Runs) -> None:
+    page = runs.raster / "scene_report.html"
+    browser.open(page.as_uri())
+    for name in ("Classes", "Extents and surfaces", "Objects"):
+        table = browser.find(f'[aria-label="{name}, table"]')
+        rows = [row.text for row in table.find_elements("css selector", "tbody tr")]
+        for number, head in enumerate(table.find_elements("css selector", "thead > tr > *")):
+            if head.tag_name != "th":
+                continue
+            seen = []
+            for order in ("descending", "ascending") if number else ("ascending", "descending"):
+                head.find_element("css selector", "button").send_keys(Keys.ENTER)
+                assert head.get_attribute("aria-sort") == order
+                cells = table.find_elements("css selector", f"tbody tr > :nth-child({number + 1})")
+                seen.append([cell.text for cell in cells])
+            assert sorted(seen[0]) == sorted(seen[1])
+            if number:
+                values = [
+                    float(text.split()[0].replace(",", "").replace("−", "-")) for text in seen[1] if text[:1] != "–"
+                ]
+                assert values == sorted(values), head.text
+        assert sorted(row.text for row in table.find_elements("css selector", "tbody tr")) == sorted(rows)
+        below = table.find_elements("css selector", "tfoot tr")
+        assert name == "Classes" or below[0].text.startswith("Mean over classes")
+    require_silence(browser, page)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_pages_fit_every_width_and_axe_finds_nothing(browser: Browser, runs: Runs, dark: bool) -> None:
+    for page in (runs.raster / "scene_report.html", runs.volume / "t1_report.html", runs.many / "report.html"):
+        for width in (1440, 1024, 390):
+            browser.open(page.as_uri(), width=width, dark=dark)
+            assert browser.run("return document.documentElement.scrollWidth <= innerWidth"), (page.name, width)
+            if width != 1024:
+                assert browser.faults() == []
+            assert browser.complaints() == []
+
+
 def test_all_controls_are_reached_by_the_keyboard_and_have_names(browser: Browser, runs: Runs) -> None:
     for page in (runs.raster / "scene_report.html", runs.volume / "t1_report.html", runs.many / "report.html"):
         browser.open(page.as_uri())

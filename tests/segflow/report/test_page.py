@@ -107,7 +107,7 @@ def test_page_speaks_to_a_screen_reader(page):
 
 def test_first_screen_tells_what_ran_on_what_before_the_details(report, preview):
     text = Page(scene_page(report, Pictures([preview]))).text.replace("\N{NO-BREAK SPACE}", " ")
-    order = ["80 × 60 px of 0.5 m", "openvino", "Mean IoU", "Notices", "Prediction", "IoU 0", "Confusion matrix"]
+    order = ["80 × 60 px of 0.5 m", "openvino", "Notices", "Mean IoU", "Prediction", "IoU 0", "Confusion matrix"]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     for fact in ("1 min 16 s", "1.40 GiB", "A / B (EPSG:32119)", "ab" * 32, "numpy 2.0", "Denominators"):
@@ -131,7 +131,7 @@ def test_an_export_that_is_lacking_is_told_on_the_first_screen(bare):
 def test_the_index_has_columns_of_scores_only_where_there_are_scores(report, bare):
     for shown, columns in ((report, 8), (bare, 4)):
         page = run_page(run_report("run", [SceneState(scene="s", state="done", report=shown)]))
-        assert page.count("data-sort=") == columns
+        assert page[page.index('id="index"') : page.index("</thead>")].count("<th ") == columns
         assert ("Mean IoU</th>" in page) == (shown is report)
 
 
@@ -164,7 +164,7 @@ def test_text_has_the_contrast_that_wcag_asks_for(mode):
     block = re.findall(r":root \{(.*?)\}", css, re.DOTALL)[mode == "dark"]
     values = dict(re.findall(r"--([\w-]+): ([^;]+);", block))
     colour = {key: tuple(bytes.fromhex(value[1:])) for key, value in values.items() if value.startswith("#")}
-    for name in ("ink", "quiet", "bad", "good", "iou"):
+    for name in ("ink", "quiet", "bad", "good", "warn", "iou"):
         assert contrast(colour[name], colour["paper"]) >= 4.5, name
     assert contrast(colour["ink"], colour["notice"]) >= 4.5
     for name in ("iou", "precision", "recall"):
