@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -301,9 +302,8 @@ def test_tables_of_classes_sort_by_every_column_and_means_stay_below(browser: Br
                 seen.append([cell.text for cell in cells])
             assert sorted(seen[0]) == sorted(seen[1])
             if number:
-                values = [
-                    float(text.split()[0].replace(",", "").replace("−", "-")) for text in seen[1] if text[:1] != "–"
-                ]
+                found = [re.search(r"^[<>]?\s*([-−+]?[\d,.]+)", text) for text in seen[1]]
+                values = [float(one[1].replace(",", "").replace("−", "-")) for one in found if one]
                 assert values == sorted(values), head.text
         assert sorted(row.text for row in table.find_elements("css selector", "tbody tr")) == sorted(rows)
         below = table.find_elements("css selector", "tfoot tr")
