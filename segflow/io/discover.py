@@ -146,6 +146,14 @@ def _file_of(scene: Scene, pattern: str, key: str, what: str, resolve: Resolve) 
             "exactly one",
             f"make the pattern of {key} narrower" if found else nearest(path),
         )
+    if path.is_dir():
+        inside = sorted(item.name for item in path.iterdir() if item.is_file() and stem_of(item.name) == scene.stem)
+        example = inside[0].replace(scene.stem, "{stem}", 1) if inside else "{stem}.tif"
+        raise InputError(
+            f"{key} is the folder {path}",
+            f"the {what} of each scene: a pattern with {{stem}}",
+            f"write {pattern.rstrip('/')}/{example}",
+        )
     raise InputError(f"the {what} of {scene.stem} is missing: {path}", "a file", nearest(path))
 
 

@@ -160,6 +160,15 @@ def test_a_case_that_lacks_a_channel_is_refused_naming_both(tmp_path: Path) -> N
         found(tmp_path, ".", "volume", channels={"t1": "{case}_000*.nii.gz"})
 
 
+@pytest.mark.parametrize("given", ["labels", "labels/"])
+def test_a_folder_of_references_is_refused_with_the_pattern_that_is_meant(tmp_path: Path, given: str) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "x.nii.gz").touch()
+    scene = Scene("x", "p1", "", ("x.nii.gz",))
+    with pytest.raises(InputError, match=r"write labels/\{stem\}\.nii\.gz"):
+        reference_for(scene, References(path=given), lambda path: tmp_path / path)
+
+
 def test_references_are_found_by_stem_parent_and_case(tmp_path: Path) -> None:
     touch(tmp_path, "img/p1/x.nii.gz", "ref/p1/x_seg.nii.gz", "ref/p1.tif", "ref/all.tif")
     (scene,) = found(tmp_path, "img/{case}/*.nii.gz", "volume")
