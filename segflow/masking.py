@@ -6,8 +6,10 @@ value, where a recipe filled it in from a variable that is named after a secret.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from html import escape
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -18,6 +20,7 @@ _PASSWORD = re.compile(r"(\w://[^/:@]*):[^/]*@")
 _ALONE = re.compile(r"(https?://)[^/:@]+@")
 _IN_QUERY = re.compile(r"([?&][\w.-]+=)[^&#]+")
 _IN_TEXT = re.compile(r"((?:passw\w*|secret|token|signature|sig|api_?key)=)[^&\s'\"]+", re.IGNORECASE)
+_PLAIN = re.compile(r"[\w.-]+", re.ASCII)
 _SHORTEST = 4
 _values: dict[str, None] = {}
 """What this process hides by its value: secrets, in all the ways in which URLs write them, and private names. Longest
@@ -29,17 +32,29 @@ def hide_value(variable: str, value: str) -> None:
 
     Values of fewer than four letters are not hidden: too much would be.
     """
-    if len(value) >= _SHORTEST and _SECRET.search(variable):
-        hide_texts((value, quote(value), quote(value, safe=""), quote_plus(value)))
+    if _SECRET.search(variable):
+        hide_texts((value,))
 
 
 def hide_texts(texts: Iterable[str]) -> None:
-    """Hide these from now on in every text of this process; those of fewer than four letters are not hidden."""
-    new = {text for text in texts if len(text) >= _SHORTEST} - _values.keys()
+    """Hide these from now on in every text of this process; those of fewer than four letters are not hidden.
+
+    However they are written: as they are, in a URL, in JSON, in HTML, or as Python shows them.
+    """
+    new = {way for text in texts if len(text) >= _SHORTEST for way in _written(text)} - _values.keys()
     if new:
         every = sorted({*_values, *new}, key=lambda text: (-len(text), text))
         _values.clear()
         _values.update(dict.fromkeys(every))
+
+
+def _written(text: str) -> Iterator[str]:
+    """Yield the ways in which a text stands in others."""
+    yield text
+    if not _PLAIN.fullmatch(text):
+        raw = text.encode(errors="surrogateescape")
+        yield from (quote(raw), quote(raw, safe=""), quote_plus(raw), escape(text), escape(text, quote=False))
+        yield from (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1])
 
 
 def open_data(value: Any) -> Any:
@@ -55,9 +70,14 @@ def open_data(value: Any) -> Any:
 
 def open_text(text: str) -> str:
     """Return a text, such as a log, without passwords and values of queries that stand in its URLs."""
+    return _IN_TEXT.sub(rf"\1{HIDDEN}", _URL.sub(_open_url, without_hidden(text)))
+
+
+def without_hidden(text: str) -> str:
+    """Return a text without what this process hides by its value."""
     for value in tuple(_values):
         text = text.replace(value, HIDDEN)
-    return _IN_TEXT.sub(rf"\1{HIDDEN}", _URL.sub(_open_url, text))
+    return text
 
 
 def _open_url(url: re.Match[str]) -> str:

@@ -8,13 +8,15 @@ import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from pipelines.publishing.outputs import RUN_FILES, file_facts, report_files, together_files
+from pipelines.publishing.copies import copies
+from pipelines.publishing.outputs import RUN_FILES, file_facts, report_files
 from segflow.errors import OutputError, SegflowError, first_line
 from segflow.io.atomic import write_text
 from segflow.io.depot import Depot, Manifest, StoredFile
 from segflow.io.dicom_send import UnreachableError, is_archive, send
-from segflow.recipe import Recipe
+from segflow.recipe import Publish, Recipe
 from segflow.report import FileFacts, RunReport, SceneReport
 
 _LOG = logging.getLogger(__name__)
@@ -47,11 +49,14 @@ def publish(recipe: Recipe, report: RunReport, folder: Path, now: datetime | Non
             if is_archive(place):
                 sent, failed = _send(place, new, folder)
             else:
-                _upload(Depot(place), recipe, report, new, folder, now)
+                if new:
+                    _upload(Depot(place), recipe, report, new, folder, now)
                 sent, failed = list(new), []
             gone |= {name: _content([new[name]]) for name in sent}
             if sent:
                 write_text(folder / RECORD, json.dumps(record, indent=1, sort_keys=True) + "\n")
+            if not is_archive(place):
+                failed += _prune(Depot(place), recipe.publish, now)
         except SegflowError as error:
             failed = [str(error)]
         except Exception as error:  # the results are whole: whatever a destination answers must not hide that
@@ -91,34 +96,51 @@ def _send(place: str, new: Mapping[str, SceneReport], folder: Path) -> tuple[lis
 def _upload(
     depot: Depot, recipe: Recipe, report: RunReport, new: Mapping[str, SceneReport], folder: Path, now: datetime
 ) -> None:
-    if new:
-        names = [file.name for item in new.values() for file in _files(item)]
-        told = [path.name for scene in new for path in report_files(scene, folder)]
-        of_all = (n for n in (*RUN_FILES, *together_files(recipe)) if (folder / n).is_file())
-        paths = {name: folder / name for name in (*names, *told, *of_all)}
-        listed = {file.name: file for item in new.values() for file in _files(item)}
-        files = tuple(_stored(path, folder, listed.get(name)) for name, path in paths.items())
-        good = all(item.state in ("done", "unchanged") and item.error is None for item in report.scenes)
-        scenes = {name: item.run.fingerprint for name, item in new.items() if item.run is not None}
+    """Send the scenes' files, and what is of all of them, as one run."""
+    listed = {file.name: file for item in new.values() for file in _files(item)}
+    told = [path.name for scene in new for path in report_files(scene, folder)]
+    for file in listed.values():
+        _require_unchanged(folder / file.name, folder, file)
+    names = (*listed, *told, *(name for name in RUN_FILES if (folder / name).is_file()))
+    good = all(item.state in ("done", "unchanged") and item.error is None for item in report.scenes)
+    scenes = {name: "" if item.run is None else item.run.fingerprint for name, item in new.items()}
+    with TemporaryDirectory(prefix="segflow-publish-") as into:
+        paths = copies(recipe, folder, Path(into), list(new.values()), names)
+        files = tuple(StoredFile(name, *_facts(path)) for name, path in paths.items())
         made = depot.put(_content(new.values()), paths, Manifest("", good, scenes, files), now)
-        _LOG.info("%d scenes published as %s", len(new), made.run)
-    wanted = recipe.publish
-    if wanted is not None and (wanted.keep is not None or wanted.days is not None):
+    _LOG.info("%d scenes published as %s", len(new), made.run)
+
+
+def _prune(depot: Depot, wanted: Publish, now: datetime) -> list[str]:
+    """Remove old runs; return why that could not be done."""
+    if wanted.keep is None and wanted.days is None:
+        return []
+    try:
         for run in depot.prune(wanted.keep, wanted.days, now):
             _LOG.info("the old run %s is removed", run)
+    except SegflowError as error:
+        return [f"old runs were not removed: {error}"]
+    return []
 
 
-def _stored(path: Path, folder: Path, told: FileFacts | None) -> StoredFile:
-    """Return what is sent of a file; refuse one that is not what the report tells of."""
+def _require_unchanged(path: Path, folder: Path, told: FileFacts) -> None:
+    """Refuse a file that is not the one that its report tells of."""
     try:
         found = file_facts(path, folder)
     except OSError as error:
         raise OutputError(f"{path} cannot be read: {error}", "the run's own file", "run it again") from error
-    if told is not None and found.sha256 != told.sha256:
+    if found.sha256 != told.sha256:
         raise OutputError(
             f"{path} is not as it was written", "the file that its report tells of", "run it again: it is made anew"
         )
-    return StoredFile(found.name, found.sha256, path.stat().st_size)
+
+
+def _facts(path: Path) -> tuple[str, int]:
+    """Return sha256 and size of a file."""
+    try:
+        return file_facts(path, path.parent).sha256, path.stat().st_size
+    except OSError as error:
+        raise OutputError(f"{path} cannot be read: {error}", "the run's own file", "run it again") from error
 
 
 def _whole(report: RunReport) -> list[SceneReport]:

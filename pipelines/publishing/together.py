@@ -84,22 +84,56 @@ def _is_of_a_scene(path: Path, reports: Sequence[SceneReport]) -> bool:
     return any(file.name == path.name for report in reports for export in report.exports for file in export.files)
 
 
+def write_beside(recipe: Recipe, folder: Path, target: Path, reports: Sequence[SceneReport]) -> None:
+    """Write what the recipe asks for of these scenes, and no others, into another folder that holds their STAC items.
+
+    Args:
+        recipe: what was run.
+        folder: where the label maps are.
+        target: where the files go; they tell of label maps as if these were there.
+        reports: of the scenes, one at least.
+
+    Raises:
+        SegflowError: one cannot be written; a label map is gone.
+    """
+    new = [report.scene for report in reports]
+    for _, write in _makers(recipe, folder, target, reports, lambda *_: new):
+        write()
+
+
 def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport], partial: bool) -> Iterator[str]:
-    outputs, new = recipe.outputs, [report.scene for report in reports]
+    new = [report.scene for report in reports]
 
     def names(told: Callable[[Path], list[str]], path: Path) -> list[str]:
         before = told(path) if partial and path.is_file() else []
         there = [name for name in before if layer_files(name, recipe.kind, folder)["labels"].is_file()]
         return list(dict.fromkeys((*there, *new)))
 
+    for name, write in _makers(recipe, folder, folder, reports, names):
+        yield from _told(name, write)
+
+
+def _makers(
+    recipe: Recipe,
+    folder: Path,
+    target: Path,
+    reports: Sequence[SceneReport],
+    names: Callable[[Callable[[Path], list[str]], Path], list[str]],
+) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Yield what the recipe asks for of several scenes: a file's name, and what writes it to `target`.
+
+    `names` takes what reads the scenes of such a file, and the file, and returns the scenes that it is to tell of.
+    """
+    outputs = recipe.outputs
     if outputs.stac:
         models = ", ".join(sorted({report.model.name for report in reports if report.model is not None}))
         title = f"Label maps by {models}"
-        yield from _told(
-            COLLECTION, lambda: write_collection(folder, recipe.name, title, names(items_of, folder / COLLECTION))
+        yield (
+            COLLECTION,
+            lambda: write_collection(target, recipe.name, title, names(items_of, target / COLLECTION)),
         )
     if outputs.vrt:
-        path = folder / f"{recipe.name}.vrt"
+        path = target / f"{recipe.name}.vrt"
         styled = path.with_suffix(".qml")
 
         def write() -> None:
@@ -111,10 +145,10 @@ def _written(recipe: Recipe, folder: Path, reports: Sequence[SceneReport], parti
                 raise
 
         classes = [LabelClass(id=item.id, name=item.name, colour=item.colour) for item in reports[0].classes]
-        yield from _told(path.name, write)
+        yield path.name, write
         # Polygons of a scene that is named like the run have the style of that name; the VRT has colours in itself.
         if outputs.qml and path.is_file() and not _is_of_a_scene(styled, reports):
-            yield from _told(styled.name, lambda: write_text(styled, style(classes)))
+            yield styled.name, lambda: write_text(styled, style(classes))
 
 
 def _told(name: str, write: Callable[[], object]) -> Iterator[str]:

@@ -7,17 +7,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import time
 from typing import Any
+from uuid import uuid4
 
 from segflow.errors import OutputError, SegflowError, first_line
-from segflow.io.atomic import flush, write_text
+from segflow.io.atomic import PART, flush
 from segflow.io.store import is_url
 
 LATEST = "latest.json"
@@ -113,7 +117,7 @@ class Depot:
                 for item in manifest.files:
                     self._upload(system, f"{root}/{run}/{item.name}", files[item.name], item)
                 self._write(system, f"{root}/{run}/{MANIFEST}", asdict(there))
-            self._point(system, root, there)
+            self._point(system, root)
             return there
 
     def runs(self) -> list[Manifest]:
@@ -129,7 +133,7 @@ class Depot:
     def prune(self, keep: int | None, days: float | None, now: datetime) -> tuple[str, ...]:
         """Remove runs that are too many or too old, and uploads that were cut off long ago; return their names.
 
-        Neither the newest run nor the newest good one is ever removed.
+        Never removed are the newest run, the newest good one, and the newest of each scene.
 
         Raises:
             OutputError: the place cannot be read or written.
@@ -139,6 +143,7 @@ class Depot:
             runs = self._runs(system, root)
             names = [manifest.run for manifest in runs]
             spared = {*names[-1:], *[manifest.run for manifest in runs if manifest.good][-1:]}
+            spared |= set({scene: manifest.run for manifest in runs for scene in manifest.scenes}.values())
             old = set() if keep is None else set(names[:-keep])
             if days is not None:
                 old |= {manifest.run for manifest in runs if now - manifest.made > timedelta(days=days)}
@@ -166,20 +171,42 @@ class Depot:
         return f"{max(now, made_of(names[-1]) + timedelta(seconds=1)).strftime(_STAMP)}-{content}"
 
     def _upload(self, system: Any, target: str, path: Path, item: StoredFile) -> None:
-        system.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-        system.put_file(str(path), target)
+        """Put a file, in one step, and look at what has arrived."""
         if "file" in system.protocol:
-            flush(Path(target))
-        found = system.info(target)["size"]
-        if found != item.bytes:
-            raise OutputError(
-                f"{target} has {found} bytes after the upload", f"{item.bytes} bytes, as {path} has", "run it again"
-            )
+            with _replacing(Path(target)) as part:
+                shutil.copyfile(path, part)
+                _require_same(target, path, item, _checksum(part))
+        else:
+            system.put_file(str(path), target)
+            _require_same(target, path, item, self._arrived(system, target, path, item))
 
-    def _point(self, system: Any, root: str, newest: Manifest) -> None:
-        before = (self._manifest(system, root, name) for name in reversed(self._names(system, root)))
-        good = newest.run if newest.good else next((item.run for item in before if item and item.good), None)
-        self._write(system, f"{root}/{LATEST}", {"run": newest.run, "good": good})
+    def _arrived(self, system: Any, target: str, path: Path, item: StoredFile) -> str:
+        """Return the sha256 of what a store holds; its own MD5 spares reading it back, where it tells one."""
+        tag = str(system.info(target).get("ETag", "")).strip('"')
+        with path.open("rb") as file:
+            if tag and tag == hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest():
+                return item.sha256
+        with system.open(target, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _point(self, system: Any, root: str) -> None:
+        """Let `latest.json` tell of the newest runs; looked at again, since others may publish at the same time."""
+        told = None
+        while told != (newest := self._newest(system, root)):
+            self._write(system, f"{root}/{LATEST}", newest)
+            told = newest
+
+    def _newest(self, system: Any, root: str) -> dict[str, str | None]:
+        """Return the newest run that is whole, and the newest whose scenes all are."""
+        newest: str | None = None
+        for name in reversed(self._names(system, root)):
+            found = self._manifest(system, root, name)
+            if found is None:
+                continue
+            newest = newest or name
+            if found.good:
+                return {"run": newest, "good": name}
+        return {"run": newest, "good": None}
 
     def _runs(self, system: Any, root: str) -> list[Manifest]:
         found = (self._manifest(system, root, name) for name in self._names(system, root))
@@ -216,7 +243,8 @@ class Depot:
         """Write JSON in one step: by renaming where the place is a file system; a PUT is one."""
         text = json.dumps(data, indent=1) + "\n"
         if "file" in system.protocol:
-            write_text(Path(path), text)
+            with _replacing(Path(path)) as part:
+                part.write_text(text, encoding="utf-8", newline="\n")
         else:
             system.pipe_file(path, text.encode())
 
@@ -241,8 +269,46 @@ class Depot:
         except SegflowError:
             raise
         except Exception as error:
-            raise OutputError(
-                f"{self._where} cannot be used: {type(error).__name__}: {first_line(error)}",
-                "a place that can be reached and written, with credentials in the environment",
-                "check the address, the network and the credentials; the next run publishes what is missing",
-            ) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> OutputError:
+        return OutputError(
+            f"{self._where} cannot be used: {type(error).__name__}: {first_line(error)}",
+            "a place that can be reached and written, with credentials in the environment",
+            "check the address, the network, the room and the credentials; the next run publishes what is missing",
+        )
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give the name of a part that takes a file's place in one step; two may do so at once.
+
+    What was killed a day ago or longer is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{PART}*"):
+        with suppress(FileNotFoundError):
+            if time() - left.stat().st_mtime > _GIVEN_UP.total_seconds():
+                left.unlink()
+    part = path.with_name(f"{PART}{uuid4().hex}")
+    try:
+        yield part
+        flush(part)
+        part.replace(path)
+        flush(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_same(target: str, path: Path, item: StoredFile, arrived: str) -> None:
+    if arrived != item.sha256:
+        raise OutputError(
+            f"{target} is not {path} after the upload: sha256 {arrived}",
+            f"{item.bytes} bytes of sha256 {item.sha256}",
+            "check the network and the disk there; the next run publishes what is missing",
+        )

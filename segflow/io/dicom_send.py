@@ -76,6 +76,12 @@ def _store(where: str, datasets: Sequence[Any], paths: Sequence[Path]) -> None:
             "check address and network; the next run sends what is missing",
         ) from error
     link = entity.associate(*address, ae_title=title)
+    if link.rejected_contexts and not link.accepted_contexts:
+        raise OutputError(
+            f"{where} does not take {', '.join(path.name for path in paths)}: no such kind of object",
+            "an archive that stores it",
+            "allow it in the archive; the next run sends what is missing",
+        )
     if not link.is_established:
         raise UnreachableError(
             f"{where} did not take an association",
@@ -84,7 +90,14 @@ def _store(where: str, datasets: Sequence[Any], paths: Sequence[Path]) -> None:
         )
     try:
         for dataset, path in zip(datasets, paths, strict=True):
-            status = getattr(link.send_c_store(dataset), "Status", None)
+            try:
+                status = getattr(link.send_c_store(dataset), "Status", None)
+            except (ValueError, RuntimeError) as error:  # it takes no such kind; the association is gone
+                raise OutputError(
+                    f"{where} does not take {path.name}: {first_line(error)}",
+                    "an archive that stores this kind of object",
+                    "allow it in the archive; the next run sends what is missing",
+                ) from error
             if status is None or (status != 0 and status >> 12 != 0xB):  # 0xBxxx: stored, with a warning
                 code = "no answer" if status is None else f"status 0x{status:04X}"
                 raise OutputError(

@@ -27,9 +27,14 @@ class Publish(Part):
         "the DICOM files: dicom://AE@HOST:PORT, dicomweb+https://HOST/PREFIX. Credentials come from the environment.",
     )
     keep: int | None = Field(
-        None, ge=1, description="Runs that a folder or store keeps; older ones go, but never the last good one."
+        None,
+        ge=1,
+        description="Runs that a folder or store keeps; older ones go, but never the last good one, nor the newest "
+        "copy of a scene.",
     )
-    days: float | None = Field(None, gt=0, description="Days that runs are kept there; the last good one stays.")
+    days: float | None = Field(
+        None, gt=0, description="Days that runs are kept there; the last good one and the newest copy of a scene stay."
+    )
 
     @field_validator("to")
     @classmethod

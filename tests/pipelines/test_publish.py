@@ -27,6 +27,7 @@ from segflow.recipe import Recipe, parse_recipe
 from segflow.report import FileFacts, run_report
 from tests.flows.clusters import object_store
 from tests.making import make_model, write_raster
+from tests.pipelines.listing import UPLOADING
 
 NOW = datetime(2026, 11, 22, 2, 0, 0, tzinfo=UTC)
 
@@ -141,10 +142,10 @@ def test_a_look_at_a_part_is_not_published(tmp_path: Path, scenes: dict[str, Any
     assert not (tmp_path / "shared").exists()
 
 
-def dicom_file(path: Path) -> FileFacts:
+def dicom_file(path: Path, kind: str = pydicom.uid.RawDataStorage) -> FileFacts:
     """Write a DICOM file of no pixels."""
     found = pydicom.Dataset()
-    found.SOPClassUID, found.SOPInstanceUID = pydicom.uid.RawDataStorage, pydicom.uid.generate_uid(None, [path.name])
+    found.SOPClassUID, found.SOPInstanceUID = kind, pydicom.uid.generate_uid(None, [path.name])
     found.PatientID, found.file_meta = path.stem, pydicom.dataset.FileMetaDataset()
     found.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     found.save_as(path, enforce_file_format=True)
@@ -191,30 +192,12 @@ def test_a_scene_that_an_archive_refuses_keeps_none_behind_it(tmp_path: Path, sc
     assert "cannot be reached" in gone[1]
 
 
-UPLOADING = """
-import sys
-from datetime import UTC, datetime
-from pathlib import Path
-from segflow.io.depot import Depot, Manifest, StoredFile
-from tests.pipelines.test_publish import listed
-folder = Path(sys.argv[1])
-Depot(sys.argv[2]).put("c0ffee00", *listed(folder), datetime.now(UTC))
-"""
-
-
-def listed(folder: Path) -> tuple[dict[str, Path], Manifest]:
-    """All files of a folder, as they are put."""
-    paths = {path.name: path for path in sorted(folder.iterdir())}
-    files = [StoredFile(n, hashlib.sha256(p.read_bytes()).hexdigest(), p.stat().st_size) for n, p in paths.items()]
-    return paths, Manifest("", True, {"a": "f"}, tuple(files))
-
-
 def test_an_upload_that_is_killed_is_no_run_and_is_finished_by_the_next(tmp_path: Path) -> None:
     source, target = tmp_path / "files", tmp_path / "shared"
     source.mkdir()
     for number in range(300):
         (source / f"{number}").write_bytes(os.urandom(20_000))
-    command = [sys.executable, "-c", UPLOADING, str(source), str(target)]
+    command = [sys.executable, "-c", UPLOADING, str(source), str(target), "c0ffee00"]
     with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
         while not list(target.glob("*/1*")):
             assert process.poll() is None

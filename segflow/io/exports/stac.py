@@ -236,6 +236,11 @@ def _relative(path: Path, folder: Path) -> str:
     return re.sub(f"[{_SPECIAL}]", lambda found: f"%{ord(found[0]):02X}", href)
 
 
+def is_item(name: str) -> bool:
+    """Tell whether a file of a run is a STAC item, by its name."""
+    return name.endswith(_ITEM)
+
+
 def items_of(path: Path) -> list[str]:
     """Return the scenes of whose items a collection tells; none where it is not ours."""
     try:
