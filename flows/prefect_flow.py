@@ -14,6 +14,7 @@ from prefect.states import Completed, Failed
 from pydantic import ValidationError
 
 from flows.artifacts import Progress, tell, tell_trained
+from flows.ledger.private import Private
 from flows.masked_log import mask_logs
 from flows.night import Night, run_night
 from flows.run_log import progress_logged
@@ -79,6 +80,7 @@ def segment(
     call = _call.get() or _Call()
     logger = get_run_logger()
     parsed = call.recipe or parse_recipe(recipe, Path(base), origin="the flow run's recipe")
+    Private(parsed).hide_places()
     with progress_logged():
         outcome = with_workers(
             parsed, _selection(selection or {}), force=force, listener=call.listener, stages=_stages()

@@ -20,7 +20,7 @@ from pipelines.network.settle import settle
 from pipelines.planning.plan import ScenePlan
 from pipelines.planning.prepare import plan_scene
 from pipelines.planning.room import require_room
-from pipelines.planning.scenes import NamedScene, Selection, find_scenes
+from pipelines.planning.scenes import NamedScene, Selection, find_scenes, with_key
 from pipelines.postprocess import postprocess
 from pipelines.predict import Executor, InProcess, predict
 from pipelines.publishing.details import unmeasured
@@ -124,10 +124,12 @@ def run(
     """
     began, listener = perf_counter(), Told(listener)
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
-    partial = scenes is not None or selection.limit is not None
-    model, scenes = opened(recipe, selection, scenes)
+    partial, given = scenes is not None or selection.limit is not None, scenes
+    model, scenes = opened(recipe, selection, given)
     folder = recipe.folder
     with _workplace(recipe) as shared:
+        if given is None:
+            scenes = with_key(recipe, scenes, lambda: opened(recipe, selection)[1])
         recorded = recorded_in(folder, model.sha256)
         recalled = None if force else recall(recipe, model, recorded)
         known: dict[str, SceneState] = {}

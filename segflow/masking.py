@@ -73,9 +73,10 @@ def open_text(text: str) -> str:
     return _IN_TEXT.sub(rf"\1{HIDDEN}", _URL.sub(_open_url, without_hidden(text)))
 
 
-def without_hidden(text: str) -> str:
-    """Return a text without what this process hides by its value."""
-    for value in tuple(_values):
+def without_hidden(text: str, more: Iterable[str] = ()) -> str:
+    """Return a text without what this process hides by its value, and without more, however that is written."""
+    ways = {way for value in more for way in _written(value)}
+    for value in (*sorted(ways, key=len, reverse=True), *_values):
         text = text.replace(value, HIDDEN)
     return text
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.ledger.ledger import Ledger, Sighting, Stamps
-from flows.ledger.private import Private, bases_of, is_dicom, is_private
-from pipelines.planning.scenes import NamedScene, find_scenes
+from flows.ledger.private import Private, bases_of, is_private
+from pipelines.planning.naming import is_dicom
+from pipelines.planning.scenes import NamedScene, find_scenes, with_key
 from segflow.errors import InputError, NothingThereError, SegflowError
 from segflow.io.dicom.place import split_path
 from segflow.io.names import is_remote
@@ -99,7 +100,7 @@ class Looker:
         for path in files:
             if path != aoi and not self._is_inside(path):
                 raise _elsewhere(path, self._roots)
-        if is_dicom(item):
+        if is_dicom(item.scene):
             hide_texts(text for path in files for text in (str(path), path.name))
         stamps = stamps_of(map(str, files))
         source = open_source(spec)
@@ -140,12 +141,17 @@ class Looker:
             return self._stamps(item, ()) != before.stamps
         return bool(stamps_of(_stamped(before.stamps) or item.scene.paths) != json.loads(before.stamps))
 
-    def _scenes(self) -> list[NamedScene]:
+    def _scenes(self) -> Sequence[NamedScene]:
         self._private.hide_places()
         try:
-            return self._private.named(find_scenes(self._recipe, self._model.card))
+            found = with_key(self._recipe, self._found(), self._found)
         except NothingThereError:
             return []
+        self._private.hide(found)
+        return found
+
+    def _found(self) -> list[NamedScene]:
+        return find_scenes(self._recipe, self._model.card)
 
     def _sort(self, item: NamedScene, before: Sighting | None, now: float, look: Look, seen: dict[str, Stamps]) -> None:
         """Put one scene where it belongs."""

@@ -12,16 +12,22 @@ from pipelines.publishing.outputs import together_files
 from pipelines.publishing.together import write_beside
 from segflow.errors import OutputError
 from segflow.io.atomic import write_text
+from segflow.io.dicom.place import split_path
 from segflow.io.exports.stac import COLLECTION, is_item
 from segflow.masking import without_hidden
 from segflow.recipe import Recipe
-from segflow.report import SceneReport
+from segflow.report import RunReport, SceneReport
 
 _TEXTS = (".json", ".html", ".md", ".csv", ".tsv")
 
 
 def copies(
-    recipe: Recipe, folder: Path, into: Path, reports: Sequence[SceneReport], names: Iterable[str]
+    recipe: Recipe,
+    folder: Path,
+    into: Path,
+    reports: Sequence[SceneReport],
+    names: Iterable[str],
+    private: Iterable[str],
 ) -> Mapping[str, Path]:
     """Return what is sent of a folder, by the name under which it is sent.
 
@@ -34,11 +40,12 @@ def copies(
         into: an empty folder for what is not sent as it lies there.
         reports: of the scenes that are sent, one at least.
         names: of the files, in `folder`, besides those that are of all scenes.
+        private: what else texts must not tell.
 
     Raises:
         SegflowError: a file cannot be read or written.
     """
-    wanted = {name: folder / name for name in names}
+    wanted, private = {name: folder / name for name in names}, tuple(private)
     for name, path in wanted.items():
         if path.suffix not in _TEXTS:
             continue
@@ -46,12 +53,20 @@ def copies(
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise OutputError(f"{path} cannot be read: {error}", "the run's own file", "run it again") from error
-        told = without_hidden(_item(text, folder, wanted) if is_item(name) else text)
+        told = without_hidden(_item(text, folder, wanted) if is_item(name) else text, private)
         if told != text or is_item(name):
             write_text(into / name, told)
             wanted[name] = into / name
     write_beside(recipe, folder, into, reports)
     return wanted | {name: into / name for name in together_files(recipe) if (into / name).is_file()}
+
+
+def private_places(report: RunReport) -> set[str]:
+    """Return where DICOM lies, which may be called after patients: all of its paths that reports name."""
+    reports = [item.report for item in report.scenes if item.report is not None]
+    paths = [path for item in reports for path in (*item.inputs, *item.references)]
+    split = [(path, *split_path(path)) for path in paths]
+    return {name for path, place, key in split if key is not None for name in (path, place, Path(place).name)}
 
 
 def _item(text: str, folder: Path, sent: Collection[str]) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipelines.publishing.copies import copies
+from pipelines.publishing.copies import copies, private_places
 from pipelines.publishing.outputs import RUN_FILES, file_facts, report_files
 from segflow.errors import OutputError, SegflowError, first_line
 from segflow.io.atomic import write_text
@@ -105,7 +105,7 @@ def _upload(
     good = all(item.state in ("done", "unchanged") and item.error is None for item in report.scenes)
     scenes = {name: "" if item.run is None else item.run.fingerprint for name, item in new.items()}
     with TemporaryDirectory(prefix="segflow-publish-") as into:
-        paths = copies(recipe, folder, Path(into), list(new.values()), names)
+        paths = copies(recipe, folder, Path(into), list(new.values()), names, private_places(report))
         files = tuple(StoredFile(name, *_facts(path)) for name, path in paths.items())
         made = depot.put(_content(new.values()), paths, Manifest("", good, scenes, files), now)
     _LOG.info("%d scenes published as %s", len(new), made.run)

@@ -177,12 +177,54 @@ def test_names_of_series_are_the_same_for_one_key_and_others_for_another_unless_
 
     first = names()
     assert names() == first
-    monkeypatch.setenv("SEGFLOW_NAME_KEY", "another")
+    monkeypatch.setenv("SEGFLOW_NAME_KEY", "another key, that nobody guesses")
     second = names()
     assert len(second) == 3
     assert not second & first
     assert names("--set", f"service.ledger={making.folder / 'elsewhere.sqlite'}") == second
     assert HELD in names("--set", 'outputs.name="{stem}"')
+
+
+def test_a_plain_run_names_no_patient_in_a_file_name_in_prefect_or_in_what_is_published(
+    making: Any, spawn: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    exports = {"bids": True, "seg_nrrd": True, "itksnap": True}
+    path = nightly_of_dicom(making, outputs={"folder": "out", **exports}, publish="elsewhere")
+    home = tmp_path_factory.mktemp("prefect")
+    out, elsewhere = making.folder / "out", making.folder / "elsewhere"
+    with server(home) as api:
+        spawn("run", path, "-v", PREFECT_API_URL=api)
+        asked_for = [asked(api, what) for what in ("flow_runs", "task_runs", "artifacts", "logs")]
+    assert patients(json.dumps(found) for found in asked_for) == []
+    first = sorted(item.name for item in out.glob("*_dseg.nii.gz"))
+    assert len(first) == 2
+    assert all(re.fullmatch("[0-9a-f]{16}_dseg.nii.gz", name) for name in first)
+    spawn("run", path)
+    spawn("run", path, "--new")
+    assert sorted(item.name for item in out.glob("*_dseg.nii.gz")) == first
+    assert patients(str(item.relative_to(out)) for item in out.rglob("*")) == []
+    sent = [item for item in elsewhere.rglob("*") if item.is_file()]
+    assert len(sent) > 8
+    assert patients(item.name for item in sent) == []
+    assert patients(item.read_bytes().decode("latin-1") for item in sent) == []
+
+
+def test_a_plan_of_dicom_leaves_no_key(making: Any, spawn: Callable[..., Any]) -> None:
+    path = nightly_of_dicom(making)
+    result = spawn("plan", path)
+    assert patients([result.out]) == []
+    assert not (making.folder / "out").exists()
+
+
+@pytest.mark.parametrize("key", ["", "short"])
+def test_a_key_that_is_damaged_or_can_be_guessed_names_nothing(making: Any, segflow: Any, key: str) -> None:
+    path = nightly_of_dicom(making)
+    (making.folder / "out").mkdir()
+    (making.folder / "out" / "ledger.key").write_text(key)
+    result = segflow("run", path)
+    assert result.code == 2
+    assert "ledger.key has" in result.err
+    assert sorted(item.name for item in (making.folder / "out").iterdir()) == ["ledger.key"]
 
 
 def test_the_switches_of_telemetry_are_off_by_default_and_a_user_may_turn_them_on() -> None:
