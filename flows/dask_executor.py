@@ -19,7 +19,8 @@ from flows.cluster import Fleet, first_client
 from flows.dask_worker import Order, busy, work
 from flows.parcel import send
 from pipelines.journal import ChunkRecord
-from pipelines.planning.plan import ScenePlan
+from pipelines.planning.plan import ScenePlan, to_data
+from pipelines.planning.sealing import Secrets
 from pipelines.predict import BlockJob, Executor, Workshop
 from segflow.errors import ClusterError, SegflowError
 
@@ -73,10 +74,11 @@ class DaskExecutor:
         """
         if self._client.status != "running":  # lost while the scene before was published
             self._reconnect()
+        secrets = Secrets.of(to_data(plan))
         if self._fleet.remote:
-            send(plan, workshop)
+            send(plan, workshop, secrets)
         while True:
-            order = Order(workshop, plan.staging_key, self._fleet.remote, self._topic, next(self._orders))
+            order = Order(workshop, plan.staging_key, self._fleet.remote, self._topic, next(self._orders), secrets)
             shift = _Shift(self._fleet, self._client, order, iter(jobs))
             try:
                 yield from shift.records()

@@ -16,15 +16,19 @@ from typing import Any
 from distributed import get_worker
 from pydantic import TypeAdapter
 
+from flows.masked_log import mask_logs
 from flows.parcel import receive, scratch_of
 from pipelines.journal import ChunkRecord
 from pipelines.planning.plan import ScenePlan, read_plan
+from pipelines.planning.sealing import Secrets
 from pipelines.predict import BlockJob, OpenScene, Workshop, run_block
 from segflow.backends import Forward, ForwardSettings, load_forward, probe
 from segflow.errors import ModelError, OutputError
 from segflow.io.opening import open_source
 from segflow.io.staging import Staging
 from segflow.models.model import Model
+
+mask_logs()
 
 _MODELS: TypeAdapter[Model] = TypeAdapter(Model)
 _turn = Lock()
@@ -46,6 +50,7 @@ class Order:
         sent: whether plan and network were sent (`flows.parcel`); else their paths are this machine's.
         topic: where chunks are told; one for all orders of a driver, since a scheduler keeps all that it has heard of.
         number: of the driver's order: a scene, or one more try at it.
+        secrets: of the plan, which neither stand in its file nor in a log.
     """
 
     workshop: Workshop
@@ -53,6 +58,7 @@ class Order:
     sent: bool
     topic: str
     number: int
+    secrets: Secrets = Secrets()  # noqa: RUF009 - frozen
 
 
 @dataclass(slots=True)
@@ -118,7 +124,7 @@ def _open(order: Order, worker: Any) -> _Held:
     while _held:
         _held.pop().close()
     here = Path(worker.local_directory) / "segflow"
-    plan = receive(order.workshop, here) if order.sent else read_plan(order.workshop.plan)
+    plan = receive(order.workshop, here, order.secrets) if order.sent else read_plan(order.workshop.plan, order.secrets)
     try:
         staging = Staging(order.workshop.staging, plan.region)
     except OSError as error:

@@ -1,18 +1,30 @@
-"""No password in a log line, whichever library writes it, and whoever keeps it: a terminal, a file, Prefect."""
+"""No password in what this process says of itself, whoever says it and keeps it: a terminal, a file, Prefect."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+import os
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar
 
-from segflow.masking import open_text
+from segflow.masking import hide_environment, open_text
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def mask_logs() -> None:
-    """Leave passwords out of all that this process logs from now on, tracebacks too; once is enough."""
+    """Leave passwords out of what this process logs, warns of and ends with from now on; once is enough."""
     make = logging.getLogRecordFactory()
     if getattr(make, "masks", False):
         return
+    hide_environment(os.environ)
 
     def masked(*given: Any, **more: Any) -> logging.LogRecord:
         record = make(*given, **more)
@@ -28,3 +40,35 @@ def mask_logs() -> None:
 
     masked.masks = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(masked)
+    sys.excepthook = _ended
+    threading.excepthook = _thread_ended
+    shown = warnings.formatwarning
+
+    def warned(*given: Any, **more: Any) -> str:
+        return open_text(shown(*given, **more))
+
+    warnings.formatwarning = warned
+
+
+def masked_errors(work: Callable[P, R]) -> Callable[P, R]:
+    """Wrap what a server is told of, so that the message of no error, which it keeps, holds a password."""
+
+    @wraps(work)
+    def told(*given: P.args, **more: P.kwargs) -> R:
+        try:
+            return work(*given, **more)
+        except Exception as error:
+            if open_text(str(error)) == str(error):
+                raise
+            raise RuntimeError(f"{type(error).__name__}: {open_text(str(error))}") from None
+
+    return told
+
+
+def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(open_text("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _thread_ended(told: threading.ExceptHookArgs) -> None:
+    if told.exc_value is not None and not isinstance(told.exc_value, SystemExit):
+        _ended(told.exc_type, told.exc_value, told.exc_traceback)

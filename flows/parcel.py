@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.planning.plan import AnySpec, ScenePlan, plan_of, to_data
+from pipelines.planning.sealing import Secrets
 from pipelines.workshop import Workshop
 from segflow.errors import OutputError
 from segflow.io.store import Place
@@ -22,8 +23,10 @@ _PLAN = "parcel.json"
 _FILES = "files.json"
 
 
-def send(plan: ScenePlan, workshop: Workshop) -> None:
+def send(plan: ScenePlan, workshop: Workshop, secrets: Secrets) -> None:
     """Put a scene's plan, and its network if it is not there yet, where workers find them.
+
+    What is secret of the plan goes with the orders.
 
     Raises:
         OutputError: the place cannot be written.
@@ -35,7 +38,7 @@ def send(plan: ScenePlan, workshop: Workshop) -> None:
             for name, path in files.items():
                 there.put(name, path.read_bytes())
             there.put(_FILES, json.dumps(list(files)).encode())
-        workshop.place.put(_PLAN, json.dumps(to_data(_moved(plan, Path()))).encode())
+        workshop.place.put(_PLAN, json.dumps(secrets.sealed(to_data(_moved(plan, Path())))).encode())
     except OSError as error:
         raise OutputError(
             f"the plan and the network cannot be put to {workshop.place}: {error}",
@@ -44,18 +47,19 @@ def send(plan: ScenePlan, workshop: Workshop) -> None:
         ) from error
 
 
-def receive(workshop: Workshop, here: Path) -> ScenePlan:
+def receive(workshop: Workshop, here: Path, secrets: Secrets) -> ScenePlan:
     """Return the plan that was sent, its network's files fetched into a folder of this worker.
 
     Args:
         workshop: the driver's.
         here: a folder of this worker's own; what an input is unpacked to goes there too.
+        secrets: the order's.
 
     Raises:
         OutputError: this worker does not reach the place.
     """
     try:
-        plan = plan_of(json.loads(workshop.place.get(_PLAN)))
+        plan = plan_of(secrets.opened(json.loads(workshop.place.get(_PLAN))))
         there, folder = workshop.networks / _key(plan), here / _key(plan)
         for name in json.loads(there.get(_FILES)):
             path = folder / name

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from flows.artifacts import Progress, tell, tell_trained
 from flows.ledger.private import Private
-from flows.masked_log import mask_logs
+from flows.masked_log import mask_logs, masked_errors
 from flows.night import Night, run_night
 from flows.run_log import progress_logged
 from flows.slots import slots
@@ -66,6 +66,7 @@ def _name() -> str:
 
 
 @flow(name="segflow", flow_run_name=_name, persist_result=False, validate_parameters=False)
+@masked_errors
 def segment(
     recipe: dict[str, Any], base: str = ".", selection: dict[str, Any] | None = None, force: bool = False
 ) -> State[None]:
@@ -98,6 +99,7 @@ def segment(
 
 
 @flow(name="segflow-new", flow_run_name=_name, persist_result=False)
+@masked_errors
 def segment_new(*, backfill: bool = False, recipe: Recipe) -> State[None]:
     """Segment what is new in a recipe's inputs, each scene once; the ledger knows what is done.
 
@@ -136,6 +138,7 @@ def _train_name() -> str:
 
 
 @flow(name="segflow-train", flow_run_name=_train_name, persist_result=False)
+@masked_errors
 def train_model(recipe: Recipe) -> State[None]:
     """Train a model; what was cut off goes on from its last checkpoint.
 

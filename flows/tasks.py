@@ -8,6 +8,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.masked_log import masked_errors
 from pipelines.planning.prepare import plan_scene
 from pipelines.postprocess import postprocess
 from pipelines.predict import predict
@@ -26,7 +27,7 @@ def _task(stage: Callable[..., Any], scene: str) -> Any:
         scene: where in its arguments the scene's name is.
     """
     name = stage.__name__.removesuffix("_scene").removeprefix("write_")
-    return task(name=name, task_run_name=f"{name} {{{scene}}}", cache_policy=NO_CACHE)(stage)
+    return task(name=name, task_run_name=f"{name} {{{scene}}}", cache_policy=NO_CACHE)(masked_errors(stage))
 
 
 STAGES = Stages(

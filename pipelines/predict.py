@@ -108,8 +108,7 @@ def predict(
         InputError: the input or the reference was changed meanwhile; no chunk of the changed file is kept.
         DamagedStagingError: a record of the journal was damaged meanwhile; the chunk is made when this is done again.
     """
-    write_plan(plan, workshop.plan)
-    plan = read_plan(workshop.plan)
+    plan = read_plan(workshop.plan, write_plan(plan, workshop.plan))
     staging = _staging(plan, workshop)
     journal = Journal(workshop.journal, plan.staging_key)
     try:

@@ -14,14 +14,24 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 HIDDEN = "***"
-_SECRET = re.compile(r"passw|secret|token|credential|api_?key|access_?key", re.IGNORECASE)
+_SECRET = re.compile(
+    r"passw|passphrase|secret|token|credential|signature|bearer|userpwd|(?:api|access|account|private|name)_?key"
+    r"|(?:^|_)(?:sas|sig|pwd|auth|apikey|cookie)$",
+    re.IGNORECASE,
+)
+_NO_SECRETS = re.compile(r"file|path|dir$|^PWD$|TOKENIZERS", re.IGNORECASE)
+"""Variables of the environment that are named so and hold none."""
 _URL = re.compile(r"\w[\w+.-]*://[^\s'\"]+")
 _PASSWORD = re.compile(r"(\w://[^/:@]*):[^/]*@")
 _ALONE = re.compile(r"(https?://)[^/:@]+@")
-_IN_QUERY = re.compile(r"([?&][\w.-]+=)[^&#]+")
-_IN_TEXT = re.compile(r"((?:passw\w*|secret|token|signature|sig|api_?key)=)[^&\s'\"]+", re.IGNORECASE)
+_IN_QUERY = re.compile(r"((?:[?&]|&amp;)[\w.%-]+=)[^&#]+")
+_IN_TEXT = re.compile(
+    r"((?:passw\w*|secret|token|signature|(?<![^\W_])sig|api_?key|credential|accountkey)(?:=|%3D))[^&\s'\"]+",
+    re.IGNORECASE,
+)
+_IN_HEADER = re.compile(r"(authorization['\"]?\s*[:=]\s*b?['\"]?(?:bearer |basic |aws4-\S+ )?)[^'\"\n]+", re.IGNORECASE)
 _PLAIN = re.compile(r"[\w.-]+", re.ASCII)
-_SHORTEST = 4
+_SHORTEST, _LONG = 4, 8
 _values: dict[str, None] = {}
 """What this process hides by its value: secrets, in all the ways in which URLs write them, and private names. Longest
 first."""
@@ -32,8 +42,20 @@ def hide_value(variable: str, value: str) -> None:
 
     Values of fewer than four letters are not hidden: too much would be.
     """
-    if _SECRET.search(variable):
+    if _SECRET.search(variable) and variable != "PWD":
         hide_texts((value,))
+
+
+def hide_environment(environment: Mapping[str, str]) -> None:
+    """Hide the values of all variables that are named for a secret and do not name a file, if of eight letters or more.
+
+    Libraries take credentials from there that no recipe names.
+    """
+    hide_texts(
+        value
+        for key, value in environment.items()
+        if len(value) >= _LONG and _SECRET.search(key) and not _NO_SECRETS.search(key)
+    )
 
 
 def hide_texts(texts: Iterable[str]) -> None:
@@ -57,6 +79,12 @@ def _written(text: str) -> Iterator[str]:
         yield from (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1])
 
 
+def hidden_in(texts: Iterable[str]) -> list[str]:
+    """Return what this process hides by its value and what stands in one of these texts."""
+    there = tuple(texts)
+    return [value for value in _values if any(value in text for text in there)]
+
+
 def open_data(value: Any) -> Any:
     """Return plain data without what stands under the name of a secret, or as a password in a text."""
     if isinstance(value, Mapping):
@@ -70,7 +98,8 @@ def open_data(value: Any) -> Any:
 
 def open_text(text: str) -> str:
     """Return a text, such as a log, without passwords and values of queries that stand in its URLs."""
-    return _IN_TEXT.sub(rf"\1{HIDDEN}", _URL.sub(_open_url, without_hidden(text)))
+    shown = _IN_TEXT.sub(rf"\1{HIDDEN}", _URL.sub(_open_url, without_hidden(text)))
+    return _IN_HEADER.sub(rf"\1{HIDDEN}", shown)
 
 
 def without_hidden(text: str, more: Iterable[str] = ()) -> str:

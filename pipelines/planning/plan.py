@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag, TypeAdapter
 
+from pipelines.planning.sealing import Secrets
 from segflow.auto import AutoTiling
 from segflow.backends import ForwardSettings
 from segflow.grid import Grid
@@ -185,14 +186,17 @@ def to_data(plan: ScenePlan) -> dict[str, Any]:
     return data
 
 
-def write_plan(plan: ScenePlan, path: Path) -> None:
-    """Write the plan as JSON."""
-    write_text(path, json.dumps(to_data(plan), indent=1))
+def write_plan(plan: ScenePlan, path: Path) -> Secrets:
+    """Write the plan as JSON, and return what was left out of it: what gives access to an input, above all."""
+    data = to_data(plan)
+    secrets = Secrets.of(data)
+    write_text(path, json.dumps(secrets.sealed(data), indent=1))
+    return secrets
 
 
-def read_plan(path: Path) -> ScenePlan:
-    """Read the plan that `write_plan` wrote."""
-    return plan_of(json.loads(path.read_text()))
+def read_plan(path: Path, secrets: Secrets = Secrets()) -> ScenePlan:  # noqa: B008 - frozen
+    """Read the plan that `write_plan` wrote; without what that returned, it tells how the work is cut, and no more."""
+    return plan_of(secrets.opened(json.loads(path.read_text())))
 
 
 def plan_of(data: Any) -> ScenePlan:

@@ -32,9 +32,8 @@ SHAPE = (24, 28, 20)
 
 def recipe_for(folder: Path, inputs: Any, model: Path, **parts: Any) -> Recipe:
     """A recipe for volumes that needs no trial of backends, and names series after their folders."""
-    return recipe_of(
-        folder, inputs, model, kind="volume", compute={"backend": "torch"}, outputs={"name": "{stem}"}, **parts
-    )
+    outputs = {"folder": str(folder), "name": "{stem}"}
+    return recipe_of(folder, inputs, model, kind="volume", compute={"backend": "torch"}, outputs=outputs, **parts)
 
 
 @pytest.fixture(scope="module")
