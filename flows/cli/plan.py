@@ -19,7 +19,7 @@ from pipelines.planning.plan import ScenePlan
 from pipelines.planning.prepare import plan_scene
 from pipelines.planning.room import require_room
 from pipelines.planning.scenes import NamedScene, Selection
-from pipelines.publishing.exporting import exporters_of, published_of, refusals
+from pipelines.publishing.exporting import exporters_of, published_of, refusals, remarks
 from pipelines.runner import calibrated_in, opened
 from pipelines.workshop import HIDDEN, SCENES, Bench
 from segflow.backends.room import used_bytes
@@ -67,8 +67,9 @@ def _planned(recipe: Recipe, item: NamedScene, engine: Engine, selection: Select
     bench = Bench(recipe.folder / HIDDEN / SCENES / item.name)
     plan = plan_scene(recipe, item, engine, selection, None, bench.begun())
     notices = require_room(recipe, plan.disk, bench.folder)
-    told = refusals(exporters_of(recipe), published_of(plan, recipe.folder))
-    row = _row(plan, recipe, engine.seconds_a_patch, (*notices, *told))
+    asked = exporters_of(recipe), published_of(plan, recipe.folder)
+    told = (*notices, *refusals(*asked), *remarks(*asked))
+    row = _row(plan, recipe, engine.seconds_a_patch, told)
     allowed = allowance(recipe.compute.memory, engine.base_bytes)
     return {**row, "memory_allowed_bytes": allowed, "device_memory_bytes": used_bytes(engine.settings.device)}
 

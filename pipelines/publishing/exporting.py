@@ -120,6 +120,13 @@ def refusals(exporters: Sequence[Exporter], published: Published) -> Iterator[st
             yield f"outputs.{exporter.name} may not be written: {type(error).__name__}: {error}"
 
 
+def remarks(exporters: Sequence[Exporter], published: Published) -> Iterator[str]:
+    """Yield what a plan tells of exports that will be written."""
+    for exporter in exporters:
+        if isinstance(exporter, Polygons):
+            yield from exporter.remarks(published)
+
+
 def missing(exporters: Sequence[Exporter], published: Published, before: SceneReport) -> tuple[Exporter, ...]:
     """Return the exporters whose files a finished scene lacks, or has in another way than is asked for now."""
     return tuple(exporter for exporter in exporters if _kept(exporter, published, before) is None)

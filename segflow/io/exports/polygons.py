@@ -20,6 +20,8 @@ from segflow.io.vectors.spool import Spool
 _LOG = logging.getLogger(__name__)
 # Hold coordinates that belong to no CRS; the others would have a reader guess.
 _WITHOUT_CRS = ("fgb", "parquet")
+_LARGE_CELLS = 1 << 26
+"""From so many cells on, one region with a hole for each of its neighbours may be what memory is used for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class Polygons:
         needing = [form for form in self.to if form not in _WITHOUT_CRS]
         if not located and needing:
             raise OutputError(
-                f"the raster has no CRS, so that nobody could tell where its polygons lie or what they measure "
+                f"the raster has no {'CRS' if grid.crs is None else 'position'}, so that nobody could tell where its "
+                f"polygons lie or what they measure "
                 f"({', '.join('PostGIS' if is_table(item) else item for item in needing)})",
                 "a raster with a CRS and a position",
                 "give it one (gdal_edit.py -a_srs EPSG:... -a_ullr ...), or ask for fgb or parquet alone, which can "
@@ -110,6 +113,16 @@ class Polygons:
             )
         if self.databases and grid.crs is not None:
             srid_of(grid.crs)
+
+    def remarks(self, published: Published) -> Iterator[str]:
+        """Yield what is to be known beforehand: what a region that spans the scene may take."""
+        if published.grid.size >= _LARGE_CELLS and self.classes is None and not self.sieve:
+            yield (
+                "outputs.polygons: a single region, such as a background with a hole for every object, is one feature "
+                "in every format, and in memory as a whole: about four times its size, up to 4 GB for the largest that "
+                "is written (1 GB, 60 million corners); polygons.classes leaves its class out, polygons.sieve makes it "
+                "simpler"
+            )
 
     def write(self, published: Published) -> None:
         """Write all formats from one sweep; what fails does not keep the others from being written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +221,13 @@ def test_one_format_that_fails_does_not_keep_the_others_from_being_written(tmp_p
     with pytest.raises(OutputError, match=r"scene\.gpkg"):
         Polygons(("gpkg", "fgb", "postgresql://nobody:secret@127.0.0.1:9/none#t")).write(published)
     assert len(opened(tmp_path / "scene.fgb"))
+
+
+def test_a_plan_tells_what_one_region_may_take_where_nothing_bounds_it(tmp_path: Path) -> None:
+    small = publish(tmp_path, labels())
+    large = replace(small, grid=replace(small.grid, shape=(8192, 8192)))
+    (told,) = Polygons(("gpkg",)).remarks(large)
+    assert "polygons.classes" in told
+    for quiet in (Polygons(("gpkg",), classes=(1,)), Polygons(("gpkg",), sieve=9)):
+        assert not list(quiet.remarks(large))
+    assert not list(Polygons(("gpkg",)).remarks(small))
