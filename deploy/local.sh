@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$PWD/.venv/bin place=$PWD/demo/service port=${PORT:-4200}
 export PREFECT_HOME=$place/prefect PREFECT_API_URL=http://127.0.0.1:$port/api
+export PREFECT_UI_API_URL=$PREFECT_API_URL  # else the page asks port 4200, whatever the server's
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1
 
 running() { [ -e "$place/$1.pid" ] && kill -0 "$(cat "$place/$1.pid")" 2>/dev/null; }

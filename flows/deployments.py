@@ -152,7 +152,7 @@ def deploy_to(made: Any, pool: str, image: str | None) -> UUID:
     """Give a deployment to a work pool.
 
     Raises:
-        SegflowError: there is no such pool, or it wants an image.
+        SegflowError: there is no such pool, or it starts containers and nobody says of which image.
     """
     made.work_pool_name = pool
     made.job_variables = {
@@ -160,12 +160,40 @@ def deploy_to(made: Any, pool: str, image: str | None) -> UUID:
         "env": {**PREFECT_SETTINGS, "DO_NOT_TRACK": "1"},
         **({"image": image} if image else {}),
     }
+    if image is None:
+        _require_no_image(pool)
     try:
         found: UUID = made.apply()
     except Exception as error:
-        raise SegflowError(
-            f"the deployment {made.name} cannot be made: {error}",
-            f"a server with the work pool {pool}",
-            f"`segflow prefect setup --pool {pool}`, or `prefect work-pool create`",
-        ) from error
+        raise _no_pool(made.name, pool, error) from error
     return found
+
+
+def _require_no_image(pool: str) -> None:
+    """Refuse a pool whose containers would be of Prefect's own image, which has no segflow in it.
+
+    Raises:
+        SegflowError: it is such a pool, or there is none.
+    """
+    from prefect.client.orchestration import get_client
+
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_work_pool(pool)
+    except Exception as error:
+        raise _no_pool("of the recipe", pool, error) from error
+    variables = found.base_job_template.get("variables", {}).get("properties", {})
+    if "image" in variables and not variables["image"].get("default"):
+        raise SegflowError(
+            f"the work pool {pool} of type {found.type} starts containers, and no image is named",
+            "an image that holds segflow; Prefect's own does not",
+            "--image REGISTRY/segflow:TAG (deploy/Dockerfile makes one), or a default of the pool's variable `image`",
+        )
+
+
+def _no_pool(name: str, pool: str, error: Exception) -> SegflowError:
+    return SegflowError(
+        f"the deployment {name} cannot be made: {error}",
+        f"a server with the work pool {pool}",
+        f"`segflow prefect setup --pool {pool}`, or `prefect work-pool create`",
+    )

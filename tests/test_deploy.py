@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,14 @@ def test_the_image_holds_every_package_of_the_project() -> None:
     copied = set(re.findall(r"^COPY (\w+) \1$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE))
     packages = {path.parent.name for path in DEPLOY.parent.glob("*/__init__.py")} - {"benchmarks", "tests"}
     assert copied == packages
+
+
+def test_the_image_leaves_the_whole_command_to_the_workers_of_pools() -> None:
+    """Docker and Kubernetes workers give `prefect flow-run execute`, which an ENTRYPOINT would come before."""
+    text = (DEPLOY / "Dockerfile").read_text()
+    assert not re.search("^ENTRYPOINT", text, re.MULTILINE)
+    commands = {name: item["command"][0] for name, item in compose()["services"].items() if item["image"] == "segflow"}
+    assert commands == {"server": "prefect", "nightly": "segflow"}
 
 
 def test_the_image_has_the_libraries_that_wheels_leave_to_the_system() -> None:
@@ -77,6 +86,25 @@ def test_services_that_depend_on_each_other_are_there() -> None:
     for service in services.values():
         assert set(service.get("depends_on", ())) <= set(services)
         assert service["restart"] == "unless-stopped"
+
+
+def composed(**env: str) -> subprocess.CompletedProcess[str]:
+    command = ["docker-compose", "-f", str(DEPLOY / "compose.yaml"), "config"]
+    return subprocess.run(command, env={"PATH": os.environ["PATH"], **env}, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.system
+def test_compose_takes_the_file_and_asks_for_what_it_needs() -> None:
+    given = {"DATABASE_PASSWORD": "planted", "RECIPES": "/srv/recipes", "SCENES": "/srv/scenes"}
+    found = composed(**given)
+    assert found.returncode == 0, found.stderr
+    loaded = yaml.safe_load(found.stdout)
+    assert set(loaded["services"]) == {"database", "server", "nightly"}
+    assert loaded["services"]["nightly"]["volumes"][0] == "/srv/recipes:/recipes:ro"
+    for name in given:
+        refused = composed(**{key: value for key, value in given.items() if key != name})
+        assert refused.returncode != 0
+        assert name in refused.stderr
 
 
 @pytest.mark.system

@@ -7,7 +7,7 @@ packages=(
   orthanc orthanc-dicomweb             # an archive
   gdal-bin python3-qgis qgis-providers # GIS
   postgresql postgresql-postgis        # polygons in a database
-  systemd                              # checks its units
+  docker-compose systemd               # check their files
 )
 missing=()
 for package in "${packages[@]}"; do
