@@ -136,6 +136,8 @@ def run_night(
         with _alive(ledger, recipe.service.lease_seconds):
             try:
                 while fresh := _fresh(looker, turn, recipe):
+                    from pipelines.runner import Lot
+
                     before = before or _before(ledger)
                     outcome = with_workers(
                         recipe,
@@ -143,9 +145,7 @@ def run_night(
                         listener=turn.heard,
                         stages=stages(),
                         force=False,
-                        scenes=fresh,
-                        admit=turn.admit,
-                        before=before,
+                        lot=Lot(fresh, turn.admit, before),
                     )
                     turn.left(outcome)
             except BusyError as error:

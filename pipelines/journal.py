@@ -9,7 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segflow.errors import OutputError
@@ -75,6 +75,10 @@ class Totals:
     forwards_minimum: int
     seconds: dict[str, float]
     peak_rss_bytes: int
+
+    def with_seconds(self, **spent: float) -> Totals:
+        """Return the same with what other stages took."""
+        return replace(self, seconds={**self.seconds, **spent})
 
 
 class Journal:

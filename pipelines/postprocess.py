@@ -61,8 +61,7 @@ def postprocess(plan: ScenePlan, workshop: Workshop, totals: Totals) -> Totals:
 
             change(read, plan.region.shape, write, _SLAB_CELLS)
     require_unchanged(plan.stamps)
-    seconds = {**totals.seconds, "postprocess": perf_counter() - began}
-    return replace(totals, counts=counts, seconds=seconds)
+    return replace(totals.with_seconds(postprocess=perf_counter() - began), counts=counts)
 
 
 def final_labels(plan: ScenePlan, workshop: Workshop) -> Callable[[Box], NDArray[Any]]:

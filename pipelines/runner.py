@@ -4,69 +4,51 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-from pipelines.events import ChunkDone, Listener, SceneEnded, SceneStarted
-from pipelines.journal import ChunkRecord, Totals
+from pipelines.events import Listener, SceneEnded
+from pipelines.line import Line, Order
+from pipelines.line import Stages as Stages
 from pipelines.network.engine import Engine, model_of
 from pipelines.network.recorded import recorded_in
 from pipelines.network.remembered import keep, recall, same
 from pipelines.network.settle import settle
-from pipelines.planning.plan import ScenePlan
-from pipelines.planning.prepare import plan_scene
-from pipelines.planning.room import require_room
 from pipelines.planning.scenes import NamedScene, Selection, find_scenes, with_key
-from pipelines.postprocess import postprocess
-from pipelines.predict import Executor, InProcess, predict
-from pipelines.publishing.details import unmeasured
-from pipelines.publishing.export import export
+from pipelines.predict import Executor, InProcess
 from pipelines.publishing.exporting import (
     exporters_of,
-    failures,
-    missing,
-    names_of,
-    published_of,
-    refusals,
-    write_exports,
 )
-from pipelines.publishing.outputs import published, remove_outdated, require_nothing_overwritten
-from pipelines.publishing.publish import publish
-from pipelines.publishing.report import finished, report, report_again
+from pipelines.publishing.outputs import require_nothing_overwritten
 from pipelines.publishing.together import write_together
 from pipelines.telling import Told
-from pipelines.workshop import HIDDEN, SCENES, Bench, Workshop, remove_shared, shared_of
-from segflow.errors import ClusterError, InputError, ModelError, OutputError, PlanError, RecipeError, SegflowError
+from pipelines.workshop import HIDDEN, SCENES, remove_shared, shared_of
 from segflow.io.atomic import remove_parts
-from segflow.io.exports import Exporter
 from segflow.io.lock import locked
-from segflow.io.staging import DamagedStagingError
 from segflow.io.store import require_known
-from segflow.masking import open_text
 from segflow.models.model import Model
 from segflow.recipe import Recipe, read_recipe
-from segflow.report import ExportFacts, Results, RunReport, SceneReport, SceneState, run_report, write_run_report
+from segflow.report import Results, RunReport, SceneState, run_report, write_run_report
 
 _LOG = logging.getLogger(__name__)
-_TRIES = 3
-"""How often a scene is made whose staged chunks are damaged while they are published."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
-    """The stages as functions; a scheduler puts its wrapped ones here."""
+class Lot:
+    """Scenes that somebody else has chosen, and what the report tells beside them.
 
-    plan: Callable[..., ScenePlan] = plan_scene
-    predict: Callable[..., Totals] = predict
-    postprocess: Callable[..., Totals] = postprocess
-    export: Callable[..., Mapping[str, Path]] = export
-    exports: Callable[..., tuple[ExportFacts, ...]] = write_exports
-    report: Callable[..., SceneReport] = report
-    publish: Callable[..., tuple[str, ...]] = publish
+    Attributes:
+        scenes: these, in place of all that the recipe means.
+        admit: asked before each scene; one that is not admitted is left alone, and is not in the report.
+        before: results of an earlier run, which the report compares with.
+    """
+
+    scenes: Sequence[NamedScene] | None = None
+    admit: Callable[[NamedScene], bool] = lambda _: True
+    before: Results | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +81,8 @@ def run(
     force: bool = False,
     listener: Listener = lambda _: None,
     executor: Callable[[Engine], Executor] = lambda engine: InProcess(engine.forward),
-    stages: Stages = Stages(),
-    scenes: Sequence[NamedScene] | None = None,
-    admit: Callable[[NamedScene], bool] = lambda _: True,
-    before: Results | None = None,
+    stages: Stages = Stages(),  # noqa: B008
+    lot: Lot = Lot(),
 ) -> Outcome:
     """Segment all scenes of a recipe.
 
@@ -115,40 +95,49 @@ def run(
         listener: told of progress.
         executor: who works off the blocks.
         stages: the stages; a scheduler wraps them.
-        scenes: these, in place of all that the recipe means.
-        admit: asked before each scene; one that is not admitted is left alone, and is not in the report.
-        before: results of an earlier run, which the report compares with.
+        lot: scenes that were chosen, in place of all.
 
     Raises:
         SegflowError: the run as a whole cannot be: the recipe, the model, the output folder, the cluster.
     """
     began, listener = perf_counter(), Told(listener)
     recipe = recipe if isinstance(recipe, Recipe) else read_recipe(Path(recipe))
-    partial, given = scenes is not None or selection.limit is not None, scenes
-    model, scenes = opened(recipe, selection, given)
-    folder = recipe.folder
+    model, scenes = opened(recipe, selection, lot.scenes)
     with _workplace(recipe) as shared:
-        if given is None:
+        if lot.scenes is None:
             scenes = with_key(recipe, scenes, lambda: opened(recipe, selection)[1])
-        recorded = recorded_in(folder, model.sha256)
+        order = Order(recipe, selection, force, stages, listener, shared)
+        recorded = recorded_in(recipe.folder, model.sha256)
         recalled = None if force else recall(recipe, model, recorded)
-        known: dict[str, SceneState] = {}
-        if recalled is not None:
-            look = _Run(recipe, selection, shared, recalled, InProcess(recalled.forward), stages, listener, force, 0.0)
-            known = {item.name: state for item in scenes if (state := look.unchanged(item)) is not None}
-            if len(known) == len(scenes):
-                states = [known[item.name] for item in scenes if admit(item)]
-                for state in states:
-                    listener(SceneEnded(state))
-                return _ended(recipe, selection, states, stages, partial, before)
-        with closing(settle(recipe, recorded, calibrated_in(folder))) as engine:
+        known = {} if recalled is None else _unchanged(Line(order, recalled, InProcess(recalled.forward)), scenes)
+        if len(known) == len(scenes):
+            return _ended(order, lot, _states(order, lot, scenes, lambda item, _: known[item.name]))
+        with closing(settle(recipe, recorded, calibrated_in(recipe.folder))) as engine:
             keep(engine, recipe, recorded)
-            if recalled is not None and not same(engine, recalled):
-                known = {}
-            spent = perf_counter() - began
-            one = _Run(recipe, selection, shared, engine, executor(engine), stages, listener, force, spent)
-            states = [one.scene(item, no, len(scenes), known) for no, item in enumerate(scenes, 1) if admit(item)]
-            return _ended(recipe, selection, states, stages, partial, before)
+            still = known if recalled is not None and same(engine, recalled) else {}
+            line = Line(order, engine, executor(engine), perf_counter() - began)
+
+            def made(item: NamedScene, number: int) -> SceneState:
+                return still.get(item.name) or line.scene(item, number, len(scenes))
+
+            return _ended(order, lot, _states(order, lot, scenes, made))
+
+
+def _unchanged(line: Line, scenes: Sequence[NamedScene]) -> dict[str, SceneState]:
+    """Return the states of scenes, by name, that are finished as they would be made now."""
+    return {item.name: state for item in scenes if (state := line.unchanged(item)) is not None}
+
+
+def _states(
+    order: Order, lot: Lot, scenes: Sequence[NamedScene], made: Callable[[NamedScene, int], SceneState]
+) -> list[SceneState]:
+    """Make the scenes that are admitted, one after another, numbered from 1."""
+    states = []
+    for number, item in enumerate(scenes, 1):
+        if lot.admit(item):
+            states.append(made(item, number))
+            order.listener(SceneEnded(states[-1]))
+    return states
 
 
 def opened(
@@ -177,23 +166,17 @@ def calibrated_in(folder: Path) -> Path:
     return folder / HIDDEN / "int8"
 
 
-def _ended(
-    recipe: Recipe,
-    selection: Selection,
-    states: list[SceneState],
-    stages: Stages,
-    partial: bool,
-    before: Results | None,
-) -> Outcome:
+def _ended(order: Order, lot: Lot, states: list[SceneState]) -> Outcome:
     """Tell of all scenes, and send what is new where the recipe says; a look at a part of scenes is not sent."""
-    folder = recipe.folder
+    recipe, folder, selection = order.recipe, order.folder, order.selection
     if all(state.state in ("failed", "refused") for state in states):
         return Outcome(folder, run_report(recipe.name, states))
+    partial = lot.scenes is not None or selection.limit is not None
     failed = write_together(recipe, folder, states, partial)
     drift = recipe.service.drift
-    told = write_run_report(folder, recipe.name, states, recipe.report.bootstrap, before, drift)
+    told = write_run_report(folder, recipe.name, states, recipe.report.bootstrap, lot.before, drift)
     look = selection.window is not None or selection.bbox is not None
-    unsent = stages.publish(recipe, told, folder) if recipe.publish is not None and not look else ()
+    unsent = order.stages.publish(recipe, told, folder) if recipe.publish is not None and not look else ()
     return Outcome(folder, told, (*failed, *unsent))
 
 
@@ -221,158 +204,3 @@ def _workplace(recipe: Recipe) -> Iterator[str]:
         with suppress(OSError):
             for path in made:
                 path.rmdir()
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    recipe: Recipe
-    selection: Selection
-    shared: str
-    engine: Engine
-    executor: Executor
-    stages: Stages
-    listener: Listener
-    force: bool
-    setup_seconds: float
-
-    @property
-    def folder(self) -> Path:
-        """The output folder."""
-        return self.recipe.folder
-
-    @property
-    def exporters(self) -> tuple[Exporter, ...]:
-        """What makes other formats of the label map."""
-        return exporters_of(self.recipe)
-
-    def _tell(self, plan: ScenePlan) -> None:
-        """Say what a user must know of a scene, before anything runs."""
-        for notice in (*plan.notices, *refusals(self.exporters, published_of(plan, self.folder))):
-            _LOG.warning("%s: %s", plan.scene, notice)
-
-    def unchanged(self, item: NamedScene) -> SceneState | None:
-        """Return the state of a scene that is finished as it would be made now; None where it is not, or may not be."""
-        if published(item.name, self.folder) is None:
-            return None
-        try:
-            plan, found = self._finished(item, self._bench(item))
-            return None if found is None or self._lacking(plan, found) else self._as_it_is(plan, item, found)
-        except Exception:  # told when it is met again, with the network
-            return None
-
-    def scene(self, item: NamedScene, number: int, scenes: int, known: Mapping[str, SceneState]) -> SceneState:
-        """Run one scene, unless it is known to be unchanged, and say what became of it."""
-        bench = self._bench(item)
-        try:
-            state = known.get(item.name) or self._stages(item, bench, number, scenes)
-        except ClusterError:
-            bench.clear_unless_resumable()
-            raise
-        except (RecipeError, PlanError, InputError, ModelError) as error:
-            state = SceneState(scene=item.name, state="refused", error=str(error))
-        except SegflowError as error:
-            state = SceneState(scene=item.name, state="failed", error=str(error))
-        except Exception as error:
-            _LOG.exception("%s failed", item.name)
-            state = SceneState(scene=item.name, state="failed", error=open_text(f"{type(error).__name__}: {error}"))
-        if state.state in ("failed", "refused"):
-            bench.clear_unless_resumable()
-        self.listener(SceneEnded(state))
-        return state
-
-    def _bench(self, item: NamedScene) -> Bench:
-        return Bench(self.folder / HIDDEN / SCENES / item.name, self.shared)
-
-    def _finished(self, item: NamedScene, bench: Bench) -> tuple[ScenePlan, SceneReport | None]:
-        """Plan a scene; also return its report where its label map is finished as planned."""
-        plan = self.stages.plan(self.recipe, item, self.engine, self.selection, bench.scratch, bench.begun())
-        before = published(plan.scene, self.folder)
-        if self.force or before is None or not finished(plan, self.folder, before):
-            return plan, None
-        return plan, before
-
-    def _lacking(self, plan: ScenePlan, found: SceneReport) -> bool:
-        """Tell whether a finished scene lacks exports or measures that are asked for, or has others."""
-        exporters = self.exporters
-        others = {item.name for item in found.exports} - {exporter.name for exporter in exporters}
-        if others or unmeasured(plan, found.details):
-            return True
-        return bool(missing(exporters, published_of(plan, self.folder), found))
-
-    def _as_it_is(self, plan: ScenePlan, item: NamedScene, found: SceneReport) -> SceneState:
-        """Leave a finished scene as it is."""
-        self._tell(plan)
-        bench = self._bench(item)
-        bench.clear(bench.workshop(plan), plan.preview)
-        return SceneState(scene=item.name, state="unchanged", report=found)
-
-    def _completed(self, plan: ScenePlan, item: NamedScene, found: SceneReport) -> SceneState:
-        """Make the exports and measures that a finished scene lacks, and nothing else."""
-        exports = self.stages.exports(self.exporters, published_of(plan, self.folder), found)
-        remove_outdated(found, (*(item.name for item in found.outputs), *names_of(exports)), self.folder)
-        made = report_again(plan, self.folder, found, exports)
-        return self._as_it_is(plan, item, made).model_copy(update={"state": "done", "error": failures(exports)})
-
-    def _stages(self, item: NamedScene, bench: Bench, number: int, scenes: int) -> SceneState:
-        began = perf_counter()
-        plan, found = self._finished(item, bench)
-        if found is not None:
-            lacking = self._lacking(plan, found)
-            return self._completed(plan, item, found) if lacking else self._as_it_is(plan, item, found)
-        self._tell(plan)
-        workshop, before = bench.workshop(plan), published(plan.scene, self.folder)
-        if self.force:
-            workshop.remove()
-        for notice in require_room(self.recipe, plan.disk, bench.folder):
-            _LOG.warning("%s: %s", plan.scene, notice)
-        if not self.force and plan.preview and before is not None and before.grid.shape == plan.whole.shape:
-            raise OutputError(
-                f"{self.folder} holds the whole of {plan.scene}",
-                "a preview beside it, not in its place",
-                "choose another folder with -o, or --force to give up the whole",
-            )
-        for left in reversed(range(_TRIES)):
-            try:
-                made = self._made(plan, workshop, number, scenes, before, began)
-                break
-            except DamagedStagingError as error:
-                if not left:
-                    raise
-                _LOG.warning("%s: %s; it is made again", plan.scene, error.found)
-        bench.clear(workshop, plan.preview)
-        return SceneState(scene=item.name, state="done", error=failures(made.exports), report=made)
-
-    def _made(
-        self, plan: ScenePlan, workshop: Workshop, number: int, scenes: int, before: SceneReport | None, began: float
-    ) -> SceneReport:
-        """Make what is missing of a scene, and publish it."""
-        begun, heard = self._begun(plan, number, scenes), self._heard(plan.scene)
-        totals = self.stages.predict(plan, workshop, self.executor, heard, begun)
-        if plan.postprocess is not None:
-            totals = self.stages.postprocess(plan, workshop, totals)
-        exporting = perf_counter()
-        files = self.stages.export(plan, workshop, self.folder)
-        seconds: dict[str, Any] = {**totals.seconds, "export": perf_counter() - exporting}
-        exports: tuple[ExportFacts, ...] = ()
-        if self.exporters:
-            exporting = perf_counter()
-            exports = self.stages.exports(self.exporters, published_of(plan, self.folder))
-            seconds["exports"] = perf_counter() - exporting
-        outputs = (str(path.relative_to(self.folder)) for path in files.values())
-        remove_outdated(before, (*outputs, *names_of(exports)), self.folder)
-        totals = Totals(totals.counts, totals.forwards, totals.forwards_minimum, seconds, totals.peak_rss_bytes)
-        spent = self.setup_seconds + perf_counter() - began
-        return self.stages.report(plan, workshop, self.folder, totals, files, exports, spent)
-
-    def _begun(self, plan: ScenePlan, number: int, scenes: int) -> Callable[[int], None]:
-        def begun(found: int) -> None:
-            left = max(0, plan.task.layout.forwards - found)
-            self.listener(SceneStarted(plan.scene, number, scenes, left, found > 0))
-
-        return begun
-
-    def _heard(self, scene: str) -> Callable[[ChunkRecord], None]:
-        def heard(record: ChunkRecord) -> None:
-            self.listener(ChunkDone(scene, record.forwards, record.block))
-
-        return heard

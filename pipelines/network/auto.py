@@ -37,13 +37,20 @@ def with_tiling_settled(recipe: Recipe, model: Model) -> tuple[Recipe, AutoTilin
     """
     if recipe.tiling.settled:
         return recipe, None
-    asked = asked_of(recipe.tiling, model)
-    found = next((made for made in _recorded(recipe.folder) if made.asked == asked), None)
+    found = recorded_tiling(recipe, model)
     if found is None:
         shape, itemsize = _largest(recipe, model)
         found = settle_tiling(recipe.tiling, recipe.compute, model, shape, itemsize)
     _LOG.info("patches of %s, %d cells of overlap, blended by %s", list(found.patch), found.overlap, found.blend)
     return recipe.model_copy(update={"tiling": found.applied(recipe.tiling)}), found
+
+
+def recorded_tiling(recipe: Recipe, model: Model) -> AutoTiling | None:
+    """Return what results in the output folder came to for the same wish; None where there are none."""
+    if recipe.tiling.settled:
+        return None
+    asked = asked_of(recipe.tiling, model)
+    return next((made for made in _recorded(recipe.folder) if made.asked == asked), None)
 
 
 def _recorded(folder: Path) -> Iterator[AutoTiling]:

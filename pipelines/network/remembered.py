@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from pipelines.network.auto import recorded_tiling
 from pipelines.network.engine import Engine
+from segflow.auto import AutoTiling
 from segflow.backends import ForwardSettings, Recorded
 from segflow.cache import key_of, remember, remembered
 from segflow.hardware import cpu_name, instruction_set, usable_cores
@@ -85,14 +87,15 @@ def keep(engine: Engine, recipe: Recipe, recorded: Recorded | None) -> None:
     }
     later = Recorded(engine.settings.backend, engine.why, engine.facts.get("calibration"))
     for way in {later, recorded or later}:
-        key = _key(recipe, engine.model, way)
+        key = _key(recipe, engine.model, way, engine.auto)
         if key is not None:
             remember(_KIND, key, settled)
 
 
 def recall(recipe: Recipe, model: Model, recorded: Recorded | None) -> Engine | None:
     """Return what `settle` would come to, without its network; None where that is not known for sure."""
-    key = None if recorded is None else _key(recipe, model, recorded)
+    auto = recorded_tiling(recipe, model)
+    key = None if recorded is None else _key(recipe, model, recorded, auto)
     found = None if key is None else remembered(_KIND, key)
     if found is None:
         return None
@@ -109,6 +112,7 @@ def recall(recipe: Recipe, model: Model, recorded: Recorded | None) -> Engine | 
             why=str(found["why"]),
             notices=tuple(found["notices"]),
             activation_bytes=int(found["activation_bytes"]),
+            auto=auto,
         )
     except (KeyError, TypeError, ValueError):  # of another version
         return None
@@ -124,13 +128,14 @@ def same(one: Engine, other: Engine) -> bool:
     )
 
 
-def _key(recipe: Recipe, model: Model, recorded: Recorded) -> str | None:
+def _key(recipe: Recipe, model: Model, recorded: Recorded, auto: AutoTiling | None) -> str | None:
     """Return the hash of all that `settle` depends on; None where that is more than can be told in advance.
 
-    That is so for patches and overlaps that are measured, for int8, which is calibrated by the scenes, and wherever
-    there may be a GPU.
+    That is so for patches and overlaps that are still to be measured, for int8, which is calibrated by the scenes, and
+    wherever there may be a GPU. Memory is left out: whoever finds all done needs none.
     """
-    if recipe.model is None or not recipe.tiling.settled or recipe.compute.precision == "int8" or _may_have_gpu():
+    tiling = recipe.tiling if auto is None else auto.applied(recipe.tiling)
+    if recipe.model is None or not tiling.settled or recipe.compute.precision == "int8" or _may_have_gpu():
         return None
     return key_of(
         {
@@ -138,8 +143,8 @@ def _key(recipe: Recipe, model: Model, recorded: Recorded) -> str | None:
             "weights": model.sha256,
             "cards": [member.card.model_dump(mode="json") for member in model.members],
             "model": recipe.model.model_dump(mode="json"),
-            "tiling": recipe.tiling.model_dump(mode="json"),
-            "compute": recipe.compute.model_dump(mode="json"),
+            "tiling": tiling.model_dump(mode="json"),
+            "compute": recipe.compute.model_dump(mode="json", exclude={"memory", "staging", "wait_seconds"}),
             "recorded": asdict(recorded),
             "processor": [cpu_name(), instruction_set(), usable_cores()],
             "libraries": {name: _installed(name) for name in _LIBRARIES},

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
-from math import prod
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.network.engine import Engine
 from pipelines.planning.demand import demand_of, disk_of, network_of
 from pipelines.planning.layout import Wish, layout_of
-from pipelines.planning.plan import ReferencePlan, ScenePlan
-from pipelines.planning.remedies import laid
+from pipelines.planning.plan import ScenePlan
+from pipelines.planning.references import reference_of
+from pipelines.planning.remedies import changed, laid
 from pipelines.planning.resumed import gone_on_with
 from pipelines.planning.scenes import NamedScene, Selection
-from pipelines.planning.sheets import Sheet, identity_of, sheet_of, stamps_in
-from pipelines.planning.tolerance import change_on, dear
+from pipelines.planning.subject import Subject, opened
+from pipelines.planning.tolerance import dear, tolerated
+from pipelines.planning.window import part_of, region_of
 from pipelines.publishing.details import measures_of
-from segflow.auto import AutoTiling
 from segflow.errors import PlanError, RecipeError
-from segflow.io.discover import Scene
-from segflow.io.opening import files_of, open_source, window_of
-from segflow.io.prepared import PreparedVolume, frame_of, prepared
-from segflow.io.scene_files import open_reference, reference_spec_of, require_channels, spec_of
-from segflow.io.source import Source
-from segflow.io.stamp import stamps_of
-from segflow.io.volume import VolumeSpec
-from segflow.memory import allowance, shown
-from segflow.metrics import require_known_ids
+from segflow.memory import allowance
 from segflow.models.card import Card
-from segflow.normalise import AS_IT_IS, standardiser_of
-from segflow.patches import lattice_of, model_shape, patch_of
+from segflow.patches import lattice_of
 from segflow.recipe import Postprocess, Recipe, recipe_text
 from segflow.sweep import Task, head_of
-from tiling import Box, Layout, Network, scale_of
+from tiling import Box, Demand, Layout, Network, scale_of
 
 
 def plan_scene(
@@ -43,6 +35,7 @@ def plan_scene(
     selection: Selection,
     scratch: Path | None = None,
     begun: Sequence[ScenePlan] = (),
+    done: str | None = None,
 ) -> ScenePlan:
     """Settle everything about one scene.
 
@@ -56,89 +49,143 @@ def plan_scene(
         selection: a part of the scene, for a look.
         scratch: where inputs are unpacked.
         begun: plans of the scene that were cut off with something done.
+        done: fingerprint of the results that are there. Whoever has them needs no memory to make them: a plan of that
+            fingerprint is not refused, but comes uncut.
 
     Raises:
         InputError, RecipeError, PlanError: it cannot be run as asked for.
     """
-    card, asked, tiling = engine.model.card, recipe_text(recipe), recipe.tiling
-    if engine.auto is not None:
-        recipe = recipe.model_copy(update={"tiling": engine.auto.applied(recipe.tiling)})
-    spec = spec_of(recipe, item.scene, card, None if scratch is None else str(scratch))
-    sheet = sheet_of(item.scene.paths[0], item.sheets)
-    spec = spec if sheet is None else sheet.spread(spec)
-    source = open_source(spec)
-    try:
-        stamps = stamps_of(files_of(spec))
-        require_channels(source, card, recipe)
-        whole = Box.whole(source.grid.shape) if sheet is None else sheet.box
-        region = _region(recipe, source, selection, whole)
-        seen = _prepared(recipe, source, engine)
-        if seen is not None and isinstance(spec, VolumeSpec):
-            spec = replace(spec, settled=seen.settled)
-        network = network_of(engine)
-
-        def lay(recipe: Recipe, network: Network) -> Layout:
-            return _layout(recipe, network, source, card, region, seen)
-
-        layout = laid(recipe, network, engine.settings.patch, card.stride, lay)
-        reference, notices = _reference(recipe, item.scene, source, card, scratch, sheet)
-        if seen is not None:
-            standardise = AS_IT_IS
-        elif sheet is not None:
-            standardise = sheet.standardised(card.normalisation, spec, stamps)
-        else:
-            standardise = standardiser_of(card.normalisation, source.channels, source)
-        task = Task(
-            layout=layout,
-            head=head_of(card),
-            standardise=standardise,
-            padding=card.padding,
-            store=recipe.tiling.accumulator,
-            confidence=recipe.outputs.confidence,
-            nodata=recipe.outputs.nodata if recipe.kind == "raster" else 0,
-            probabilities=recipe.outputs.probabilities,
-        )
-        _require_expressible(task, card, recipe)
-        if sheet is not None:
-            spec = sheet.narrowed(spec, layout)
-            stamps = stamps_in(spec, stamps)
-        identity = (seen or source).identity() if sheet is None else identity_of(spec)
-        auto, told = _tolerated(source, task, engine, identity)
-        told += () if auto is None else dear(layout.lattice, card, auto, tiling)
-        plan = ScenePlan(
-            scene=item.name,
-            inputs=item.scene.paths,
-            spec=spec,
-            identity=identity,
-            grid=source.grid,
-            model=engine.model.absolute(),
-            weights_sha256=engine.weights_sha256,
-            task=task,
-            forward=engine.settings,
-            facts=dict(engine.facts),
-            probe=engine.probe,
-            demand=demand_of(layout, source, network, recipe),
-            disk=disk_of(layout, source, engine, recipe, 0 if seen is None else 4 * prod(seen.settled.padded)),
-            workers=recipe.compute.most_workers,
-            reference=reference,
-            preview=region != whole,
-            notices=(*source.notices, *notices, *_part_of(region, whole, source), *engine.notices, *told),
-            why=engine.why,
-            auto=auto,
-            sheet=None if sheet is None else sheet.box,
-            postprocess=_postprocess(recipe, card),
-            report=measures_of(recipe, card, source.grid.crop(region)),
-            recipe=asked,
-            stamps=(*stamps, *(() if reference is None else reference.stamps)),
-        )
-        if recipe.tiling.block != "auto":
+    tiling = recipe.tiling if engine.auto is None else engine.auto.applied(recipe.tiling)
+    settled = recipe.model_copy(update={"tiling": tiling})
+    with opened(settled, item, engine.model.card, scratch) as subject:
+        region = region_of(subject.source, subject.whole, selection)
+        cutting = _Cutting(settled, engine, subject, region)
+        layout, refusal = cutting.tried()
+        if refusal is not None and done is None:
+            raise refusal
+        plan = _planned(cutting, item, layout, scratch, recipe)
+        if refusal is not None and plan.fingerprint != done:
+            raise refusal
+        if settled.tiling.block != "auto" or refusal is not None:
             return plan
-        allowed = allowance(recipe.compute.memory, network.base_bytes)
-        return gone_on_with(
-            plan, begun, lambda layout: demand_of(layout, source, network, recipe), recipe.compute.workers_here, allowed
+        return gone_on_with(plan, begun, cutting.demand, settled.compute.workers_here, cutting.allowed_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cutting:
+    """How a scene is cut into blocks that fit in memory.
+
+    Attributes:
+        recipe: what runs on what, with nothing left open in its tiling.
+        engine: the network.
+        subject: the scene.
+        region: the cells that are made.
+    """
+
+    recipe: Recipe
+    engine: Engine
+    subject: Subject
+    region: Box
+
+    @property
+    def allowed_bytes(self) -> int:
+        """What the run may use."""
+        return allowance(self.recipe.compute.memory, self.engine.base_bytes)
+
+    def demand(self, layout: Layout) -> Demand:
+        """Project what a layout takes."""
+        return demand_of(layout, self.subject.source, network_of(self.engine), self.recipe)
+
+    def tried(self) -> tuple[Layout, PlanError | None]:
+        """Return blocks that fit; where none does, the uncut scene, and the refusal with what would.
+
+        Raises:
+            PlanError: it is not for memory that the scene is refused.
+        """
+        recipe, engine, network = self.recipe, self.engine, network_of(self.engine)
+        try:
+            self.subject.require_memory(engine.base_bytes, self.allowed_bytes)
+            return laid(recipe, network, engine.settings.patch, engine.model.card.stride, self._laid), None
+        except PlanError as error:
+            return self._cut(changed(recipe, "tiling", block="whole"), network, sys.maxsize), error
+
+    def _laid(self, recipe: Recipe, network: Network) -> Layout:
+        return self._cut(recipe, network, allowance(recipe.compute.memory, network.base_bytes))
+
+    def _cut(self, recipe: Recipe, network: Network, allowed_bytes: int) -> Layout:
+        if recipe.model is None:
+            raise RecipeError("the recipe has no model", "model.weights", "add it")
+        source, card, frame = self.subject.source, self.engine.model.card, self.subject.frame
+        lattice = lattice_of(self.subject.model_shape(card, recipe.model.scale), card, recipe.tiling)
+        try:
+            scale_of(recipe.tiling.accumulator, lattice.most)
+        except ValueError as error:
+            raise PlanError(
+                f"tiling.accumulator is {recipe.tiling.accumulator}: {error}",
+                "sums whose roundings stay under a thousandth",
+                "set tiling.accumulator: int32, or lower tiling.overlap",
+            ) from error
+        layout = layout_of(
+            lattice,
+            source.grid.shape,
+            self.region,
+            Wish(recipe.tiling.block, recipe.compute.most_workers, recipe.compute.workers_here, source.sweep_axis),
+            lambda layout: demand_of(replace(layout, frame=frame), source, network, recipe),
+            allowed_bytes,
         )
-    finally:
-        source.close()
+        return replace(layout, frame=frame)
+
+
+def _planned(cutting: _Cutting, item: NamedScene, layout: Layout, scratch: Path | None, recipe: Recipe) -> ScenePlan:
+    """Settle what is left; `recipe` is as it was written."""
+    settled, engine, subject, region = cutting.recipe, cutting.engine, cutting.subject, cutting.region
+    card, source = engine.model.card, subject.source
+    reference, notices = reference_of(settled, item.scene, subject, card, scratch)
+    task = _task(settled, card, subject, layout)
+    content = subject.content(layout)
+    auto, told = tolerated(source, task, engine, content.identity)
+    told += () if auto is None else dear(layout.lattice, card, auto, recipe.tiling)
+    return ScenePlan(
+        scene=item.name,
+        inputs=item.scene.paths,
+        spec=content.spec,
+        identity=content.identity,
+        grid=source.grid,
+        model=engine.model.absolute(),
+        weights_sha256=engine.weights_sha256,
+        task=task,
+        forward=engine.settings,
+        facts=dict(engine.facts),
+        probe=engine.probe,
+        demand=cutting.demand(layout),
+        disk=disk_of(layout, source, engine, settled, subject.prepared_bytes),
+        workers=settled.compute.most_workers,
+        reference=reference,
+        preview=region != subject.whole,
+        notices=(*source.notices, *notices, *part_of(region, subject.whole, source), *engine.notices, *told),
+        why=engine.why,
+        auto=auto,
+        sheet=subject.sheet,
+        postprocess=_postprocess(settled, card),
+        report=measures_of(settled, card, source.grid.crop(region)),
+        recipe=recipe_text(recipe),
+        stamps=(*content.stamps, *(() if reference is None else reference.stamps)),
+    )
+
+
+def _task(recipe: Recipe, card: Card, subject: Subject, layout: Layout) -> Task:
+    task = Task(
+        layout=layout,
+        head=head_of(card),
+        standardise=subject.standardiser(card),
+        padding=card.padding,
+        store=recipe.tiling.accumulator,
+        confidence=recipe.outputs.confidence,
+        nodata=recipe.outputs.nodata if recipe.kind == "raster" else 0,
+        probabilities=recipe.outputs.probabilities,
+    )
+    _require_expressible(task, card, recipe)
+    return task
 
 
 def _postprocess(recipe: Recipe, card: Card) -> Postprocess | None:
@@ -156,126 +203,6 @@ def _postprocess(recipe: Recipe, card: Card) -> Postprocess | None:
             "correct the id; postprocess.background says what removed regions become, 0 if not given",
         )
     return wanted
-
-
-def _tolerated(source: Source, task: Task, engine: Engine, identity: str) -> tuple[AutoTiling | None, tuple[str, ...]]:
-    """Measure on the scene what the overlap was chosen for; return that, and a notice where it falls short."""
-    auto = engine.auto
-    if auto is None or auto.tolerance is None:
-        return auto, ()
-    change = change_on(source, task, engine.model, auto, identity)
-    if change is None or change <= auto.tolerance:
-        return replace(auto, change=change), ()
-    return replace(auto, change=change), (
-        f"a cut changes a probability of {source.name} by {change:.2g}, more than tiling.tolerance {auto.tolerance:g}: "
-        "halve the tolerance, or set it to 0",
-    )
-
-
-def _part_of(region: Box, whole: Box, source: Source) -> tuple[str, ...]:
-    """Return a notice where only a part of a raster is made."""
-    if region == whole:
-        return ()
-    top, left = (a - b for a, b in zip(region.start, whole.start, strict=True))
-    (height, width), (rows, columns) = region.shape, whole.shape
-    return (
-        f"only a window of {source.name}: x {left}, y {top}, width {width}, height {height} of {columns} x {rows} "
-        f"(the same of another file: gdal_translate -srcwin {left} {top} {width} {height})",
-    )
-
-
-def _region(recipe: Recipe, source: Source, selection: Selection, whole: Box) -> Box:
-    if selection.window is None and selection.bbox is None:
-        return whole
-    if selection.window is not None and selection.bbox is not None:
-        raise RecipeError("both a window and a bbox", "one of them", "drop one")
-    if recipe.kind != "raster":
-        raise RecipeError("--window or --bbox for a volume", "a raster", "use --limit N for a look at volumes")
-    return window_of(source.grid.crop(whole), selection.window, selection.bbox).shift(whole.start)
-
-
-def _prepared(recipe: Recipe, source: Source, engine: Engine) -> PreparedVolume | None:
-    """Return the volume as a model sees it that has volumes prepared as a whole.
-
-    Raises:
-        RecipeError: the recipe overrides what such a model takes from its preparation.
-        PlanError: there is not the memory to prepare it.
-    """
-    card, choice = engine.model.card, recipe.model
-    if card.preparation is None:
-        return None
-    if choice is not None and (choice.normalisation is not None or choice.scale != 1.0):
-        raise RecipeError(
-            f"model.{'scale' if choice.normalisation is None else 'normalisation'} is set, but {card.name} has volumes "
-            "prepared as a whole",
-            "what its card's preparation says",
-            "remove it from the recipe",
-        )
-    seen = prepared(source, card, patch_of(card, recipe.tiling))
-    if seen is None:
-        return None
-    need, allowed = (
-        engine.base_bytes + seen.settled.bytes_while_made,
-        allowance(recipe.compute.memory, engine.base_bytes),
-    )
-    if need > allowed:
-        raise PlanError(
-            f"{source.name} needs {shown(need)} while it is cropped and resampled as a whole",
-            f"at most {shown(allowed)}",
-            "raise compute.memory, or cut the volume",
-        )
-    return seen
-
-
-def _layout(
-    recipe: Recipe, network: Network, source: Source, card: Card, region: Box, seen: PreparedVolume | None
-) -> Layout:
-    if recipe.model is None:
-        raise RecipeError("the recipe has no model", "model.weights", "add it")
-    shape = model_shape(source.grid, card, recipe.model.scale) if seen is None else seen.settled.padded
-    lattice = lattice_of(shape, card, recipe.tiling)
-    try:
-        scale_of(recipe.tiling.accumulator, lattice.most)
-    except ValueError as error:
-        raise PlanError(
-            f"tiling.accumulator is {recipe.tiling.accumulator}: {error}",
-            "sums whose roundings stay under a thousandth",
-            "set tiling.accumulator: int32, or lower tiling.overlap",
-        ) from error
-    frame = frame_of(seen)
-    layout = layout_of(
-        lattice,
-        source.grid.shape,
-        region,
-        Wish(recipe.tiling.block, recipe.compute.most_workers, recipe.compute.workers_here, source.sweep_axis),
-        lambda layout: demand_of(replace(layout, frame=frame), source, network, recipe),
-        allowance(recipe.compute.memory, network.base_bytes),
-    )
-    return replace(layout, frame=frame)
-
-
-def _reference(
-    recipe: Recipe, scene: Scene, source: Source, card: Card, scratch: Path | None, sheet: Sheet | None
-) -> tuple[ReferencePlan | None, tuple[str, ...]]:
-    wanted = recipe.references
-    spec = reference_spec_of(recipe, scene, card, source, None if scratch is None else str(scratch))
-    if wanted is None or spec is None:
-        return None, ()
-    path = str(spec.path)
-    spec = spec if sheet is None else sheet.placed(spec)
-    reference, notice = open_reference(spec, source)
-    try:
-        stamps = stamps_of(files_of(spec))
-        whole = Box.whole(source.grid.shape) if sheet is None else sheet.box
-        region = None if sheet is None else whole
-        if wanted.region is not None:
-            region = window_of(source.grid.crop(whole), wanted.region, None).shift(whole.start)
-        ignore = tuple(sorted({*card.ignore, *wanted.ignore}))
-        require_known_ids(reference, card.ids, ignore, wanted.map, region)
-        plan = ReferencePlan(path, spec, reference.identity(), dict(wanted.map), ignore, region, stamps)
-        return plan, () if notice is None else (notice,)
-    finally:
-        reference.close()
 
 
 def _require_expressible(task: Task, card: Card, recipe: Recipe) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.network.engine import Engine
 from segflow.auto import AutoTiling
 from segflow.cache import key_of, remember, remembered
 from segflow.io.source import Source
@@ -23,6 +26,20 @@ _DEAR = 1.15
 """Cells that are run, by the scene's, from which on the reason is told."""
 _LARGE = 64
 """Patches from which on a scene is large: on a small one padding is most of what is run besides."""
+
+
+def tolerated(source: Source, task: Task, engine: Engine, identity: str) -> tuple[AutoTiling | None, tuple[str, ...]]:
+    """Measure on the scene what the overlap was chosen for; return that, and a notice where it falls short."""
+    auto = engine.auto
+    if auto is None or auto.tolerance is None:
+        return auto, ()
+    change = change_on(source, task, engine.model, auto, identity)
+    if change is None or change <= auto.tolerance:
+        return replace(auto, change=change), ()
+    return replace(auto, change=change), (
+        f"a cut changes a probability of {source.name} by {change:.2g}, more than tiling.tolerance {auto.tolerance:g}: "
+        "halve the tolerance, or set it to 0",
+    )
 
 
 def change_on(source: Source, task: Task, model: Model, auto: AutoTiling, identity: str) -> float | None:

@@ -14,6 +14,7 @@ from pipelines.network.engine import Engine
 from pipelines.network.recorded import recorded_in
 from pipelines.network.remembered import recall
 from pipelines.runner import Outcome
+from segflow.memory import rss_bytes
 from segflow.models.load import load_model
 from segflow.recipe import Recipe, parse_recipe
 from tests.making import make_model, write_raster
@@ -34,14 +35,14 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_raster(tmp_path / "scene.tif")
 
 
-def recipe_of(scene: Path, **tiling: float) -> Recipe:
+def recipe_of(scene: Path, memory: str | None = None, **tiling: float | str) -> Recipe:
     (weights,) = scene.parent.glob("*.safetensors")
     data = {
         "kind": "raster",
         "inputs": str(scene),
         "model": {"weights": str(weights)},
         "tiling": tiling,
-        "compute": {"backend": "torch"},
+        "compute": {"backend": "torch", "memory": memory},
         "outputs": {"folder": "out"},
     }
     return parse_recipe(data, scene.parent)
@@ -128,3 +129,24 @@ def test_what_is_measured_or_calibrated_anew_is_not_remembered(scene: Path) -> N
     assert recalled(recipe) is not None
     assert recalled(int8) is None
     assert recalled(open_overlap) is None
+
+
+@pytest.mark.parametrize("tiling", [{}, {"overlap": "auto"}])
+def test_what_is_finished_is_unchanged_where_memory_holds_not_even_a_pass(scene: Path, tiling: dict[str, str]) -> None:
+    assert states(run(recipe_of(scene, **tiling))) == ["done"]
+    assert states(run(recipe_of(scene, "1 MiB", **tiling))) == ["unchanged"]
+
+
+def test_what_is_finished_is_unchanged_where_memory_holds_no_block_and_nothing_is_remembered(
+    scene: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert states(run(recipe_of(scene))) == ["done"]
+    monkeypatch.setenv("SEGFLOW_CACHE", str(scene.parent / "other"))
+    tight = recipe_of(scene, f"{(rss_bytes() >> 20) + 40} MiB")
+    assert states(run(tight)) == ["unchanged"]
+    labels = scene.parent / "out" / "scene_labels.tif"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"!")
+    monkeypatch.setenv("SEGFLOW_CACHE", str(scene.parent / "third"))
+    (state,) = run(tight).report.scenes
+    assert state.state == "refused"
+    assert "compute.memory" in str(state.error)

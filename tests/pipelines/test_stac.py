@@ -28,6 +28,7 @@ from pipelines import run
 from pipelines.network.engine import model_of
 from pipelines.planning.scenes import find_scenes
 from pipelines.publishing.exporting import refusals
+from pipelines.runner import Lot
 from segflow.errors import OutputError, RecipeError
 from segflow.grid import Grid
 from segflow.io.exports import Published
@@ -313,13 +314,13 @@ def test_a_night_adds_its_scenes_to_the_collection_and_to_the_vrt(tmp_path: Path
         with rasterio.open(out / "town.vrt") as file:
             return sorted(item.id for item in items), file.width
 
-    run(recipe, scenes=found[:1])
+    run(recipe, lot=Lot(found[:1]))
     assert told() == (["r0_c0"], 70)
-    run(recipe, scenes=found[1:2])
+    run(recipe, lot=Lot(found[1:2]))
     assert told() == (["r0_c0", "r0_c70"], 140)
     for path in out.glob("r0_c0_*"):
         path.unlink()
-    run(recipe, scenes=found[2:])
+    run(recipe, lot=Lot(found[2:]))
     assert told() == (["r0_c140", "r0_c70"], 140)
     run(recipe)
     assert told() == (["r0_c0", "r0_c140", "r0_c70"], 210)
