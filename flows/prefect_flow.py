@@ -26,7 +26,11 @@ from segflow.errors import RecipeError
 from segflow.recipe import Recipe, open_recipe, parse_recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pipelines.runner import Outcome, Stages
+    from segflow.report.training import Point, Scored
+    from segflow.training.train import Trained
 
 mask_logs()
 
@@ -53,6 +57,8 @@ class _Call:
     recipe: Recipe | None = None
     outcome: list[Outcome] = field(default_factory=list)
     night: list[Night] = field(default_factory=list)
+    report: Callable[[str, Point | Scored], None] | None = None
+    trained: list[Trained] = field(default_factory=list)
 
 
 _call: ContextVar[_Call | None] = ContextVar("segflow_call", default=None)
@@ -147,11 +153,50 @@ def train_model(recipe: Recipe) -> State[None]:
     """
     from segflow.training.train import train
 
-    parsed = _filled(recipe)
+    call = _call.get() or _Call()
+    parsed = call.recipe or _filled(recipe)
     with slots(parsed):
-        trained = train(parsed)
+        trained = train(parsed, report=call.report)
+    call.trained.append(trained)
     tell_trained(parsed, trained)
     return Completed(message=", ".join(str(model.weights) for model in trained.models))
+
+
+def _shown(recipe: Recipe) -> Recipe:
+    """Return a recipe as it was written, for the server.
+
+    Raises:
+        RecipeError: what was written is no recipe before ${VAR} is filled in.
+    """
+    try:
+        return Recipe.model_validate({**open_recipe(recipe), "base": recipe.base})
+    except ValidationError as error:
+        raise RecipeError(
+            f"the recipe takes what is no free text from the environment: {error.errors()[0]['loc']}",
+            "${VAR} in texts only, in a recipe that Prefect is told of",
+            "write the value itself",
+        ) from error
+
+
+def train_as_flow(recipe: Recipe, report: Callable[[str, Point | Scored], None] | None) -> Trained:
+    """Train as a flow run of the configured Prefect API, and return what it came to.
+
+    Args:
+        recipe: the part `train` says how.
+        report: told of each step: the model's name, and the step's loss.
+
+    Raises:
+        SegflowError: as in `train`; or the recipe cannot be shown as it was written.
+    """
+    call = _Call(recipe=recipe, report=report)
+    token = _call.set(call)
+    try:
+        state = train_model(_shown(recipe), return_state=True)
+    finally:
+        _call.reset(token)
+    if not call.trained:
+        state.result()
+    return call.trained[0]
 
 
 def run_new_as_flow(recipe: Recipe, *, backfill: bool, listener: Listener) -> Night:
@@ -160,18 +205,10 @@ def run_new_as_flow(recipe: Recipe, *, backfill: bool, listener: Listener) -> Ni
     Raises:
         SegflowError: the run as a whole cannot be, as in `run_night`; or the recipe cannot be shown as it was written.
     """
-    try:
-        shown = Recipe.model_validate({**open_recipe(recipe), "base": recipe.base})
-    except ValidationError as error:
-        raise RecipeError(
-            f"the recipe takes what is no free text from the environment: {error.errors()[0]['loc']}",
-            "${VAR} in texts only, in a recipe that Prefect is told of",
-            "write the value itself",
-        ) from error
     call = _Call(listener, recipe)
     token = _call.set(call)
     try:
-        state = segment_new(recipe=shown, backfill=backfill, return_state=True)
+        state = segment_new(recipe=_shown(recipe), backfill=backfill, return_state=True)
     finally:
         _call.reset(token)
     if not call.night:

@@ -51,3 +51,26 @@ def test_shipped_recipes_can_be_read(recipe: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SEGFLOW_DATA", "/data")
     data = yaml.safe_load(recipe.read_text())
     assert parse_recipe(data, recipe.parent).kind == data["kind"]
+
+
+def linked(page: Path) -> list[tuple[Path, str]]:
+    """Return the files that a page leads to, each with the heading in it, if one is named."""
+    targets = re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", page.read_text())
+    return [((page.parent / path).resolve() if path else page, name) for path, name in targets if "://" not in path]
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    found, left = set(), [ROOT / "README.md"]
+    while left:
+        page = left.pop()
+        found.add(page)
+        left += [path for path, _ in linked(page) if path.suffix == ".md" and path not in found and path.exists()]
+    assert sorted(set(ROOT.glob("docs/**/*.md")) - found) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_headings_that_are_there(page: Path) -> None:
+    for target, name in linked(page):
+        if name and target.suffix == ".md":
+            titles = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE)
+            assert name in [re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles]

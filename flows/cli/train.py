@@ -17,6 +17,7 @@ from segflow.recipe import Recipe
 if TYPE_CHECKING:
     from segflow.metrics import Scores
     from segflow.report.training import Point, Scored
+    from segflow.training.train import Trained
 
 _EVERY_SECONDS = 10.0
 
@@ -29,15 +30,9 @@ def main(options: argparse.Namespace) -> int:
             raise SegflowError(
                 f"the package {name} is not installed", "what training needs", "pip install 'segflow[train]'"
             )
-    if options.prefect:
-        from flows.prefect_flow import train_model
-
-        train_model(recipe)
-        return 0
     from segflow.training.fit import is_first
-    from segflow.training.train import train
 
-    trained = train(recipe, report=None if options.quiet else _Lines(recipe))
+    trained = _trained(recipe, None if options.quiet else _Lines(recipe), options.prefect)
     if not is_first():
         return 0  # the process that this one helped tells of it
     if options.json:
@@ -57,6 +52,19 @@ def main(options: argparse.Namespace) -> int:
         stem = model.weights.with_suffix("")
         sys.stdout.write(f"{model.weights}\n{stem}_training.html\n")
     return 0
+
+
+def _trained(recipe: Recipe, report: _Lines | None, prefect: bool) -> Trained:
+    """Train, here or as a flow run."""
+    if prefect:
+        from flows.launch import require_prefect
+        from flows.prefect_flow import train_as_flow
+
+        require_prefect()
+        return train_as_flow(recipe, report)
+    from segflow.training.train import train
+
+    return train(recipe, report=report)
 
 
 class _Lines:
