@@ -50,7 +50,7 @@ class Spent:
 
 def once(api: str, name: str) -> Spent:
     """Trigger a deployment's run, wait for its end, and return what it took."""
-    deployment = httpx.get(f"{api}/deployments/name/segflow-new/{name}", timeout=60).json()["id"]
+    deployment = _wait_for(api, name)
     made = httpx.post(f"{api}/deployments/{deployment}/create_flow_run", json={}, timeout=60).json()
     born: dict[int, float] = {}
     processor: dict[int, float] = {}
@@ -67,6 +67,17 @@ def once(api: str, name: str) -> Spent:
         raise RuntimeError(f"the run of {name} ended as {run['state']}")
     ended, created = (datetime.fromisoformat(text).timestamp() for text in (run["end_time"], run["created"]))
     return Spent(ended - created, ended - min(born.values()), sum(processor.values()))
+
+
+def _wait_for(api: str, name: str) -> str:
+    """Return a deployment's id, as soon as it has one."""
+    end = monotonic() + 300
+    while monotonic() < end:
+        found = httpx.get(f"{api}/deployments/name/segflow-new/{name}", timeout=60).json()
+        if "id" in found:
+            return str(found["id"])
+        sleep(1)
+    raise RuntimeError(f"nobody serves {name}")
 
 
 def _watch(run: str, born: dict[int, float], processor: dict[int, float]) -> None:
@@ -108,7 +119,8 @@ def measure(rounds: int, against: Path | None) -> dict[str, list[Spent]]:
                     _do(own, folder, "deploy", str(recipe), "--pool", pool)
                     worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool]
                     stack.enter_context(process(worker, folder / "worker.log", own))
-        sleep(25)
+        for name in names.values():
+            _wait_for(api, name)
         spent: dict[str, list[Spent]] = {label: [] for label in names}
         for turn in range(rounds + 1):
             for label, name in names.items():

@@ -13,7 +13,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.ledger import Ledger, Row, open_ledger
-from flows.ledger.looking import Look, Looker, fingerprint_of
+from flows.ledger.looking import Look, Looker
 from flows.scene_log import SceneLog
 from flows.workers import with_workers
 from pipelines.events import Event, Listener, SceneEnded, SceneStarted
@@ -46,7 +46,8 @@ class Night:
         quarantined: names of scenes that were put into quarantine.
         max_failed: share of scenes that may fail.
         unsent: what could not be made of all scenes, or sent elsewhere, in words; the next run tries it again.
-        drift: what moved by more than `service.drift` since the run before, in words.
+        drift: what moved by more than `service.drift` from earlier runs, in words.
+        lost: scenes that another run took meanwhile, since this one was not heard of: what became of them counts there.
         busy: whether another run is at work in the folder, to which the rest was left.
     """
 
@@ -58,6 +59,7 @@ class Night:
     busy: bool = False
     unsent: list[str] = field(default_factory=list)
     drift: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> list[SceneState]:
@@ -68,7 +70,7 @@ class Night:
     def state(self) -> NightState:
         """done; degraded: some scenes failed; failed: more than `max_failed` of them."""
         if not self.failed:
-            return "degraded" if self.unsent else "done"
+            return "degraded" if self.unsent or self.look.unreadable else "done"
         return "failed" if len(self.failed) > self.max_failed * len(self.scenes) else "degraded"
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +82,8 @@ class Night:
             "waiting": self.look.waiting,
             "running": self.look.held,
             "outside": self.look.outside,
+            "unreadable": self.look.unreadable,
+            "lost": self.lost,
             "known": self.look.known,
             "busy": self.busy,
             "unsent": self.unsent,
@@ -97,6 +101,8 @@ class Night:
             (self.look.waiting, "still being copied"),
             (self.look.held, "with another run"),
             (self.look.outside, "outside of the folder"),
+            (self.look.unreadable, "unreadable"),
+            (self.lost, "taken over by another run"),
         ):
             parts += [f"{len(names)} {what}"] if names else []
         parts += [f"{len(self.unsent)} not sent"] if self.unsent else []
@@ -132,7 +138,7 @@ def run_night(
     with open_ledger(recipe) as ledger:
         began, before = ledger.now(), None
         looker = Looker(recipe, model, ledger, backfill)
-        turn = _Turn(ledger, looker, night, listener, (fingerprint_of(recipe), model.sha256), backfill)
+        turn = _Turn(ledger, looker, night, listener, backfill)
         with _alive(ledger, recipe.service.lease_seconds):
             try:
                 while fresh := _fresh(looker, turn, recipe):
@@ -204,7 +210,6 @@ class _Turn:
         looker: Looker,
         night: Night,
         listener: Listener,
-        made: tuple[str, str],
         backfill: bool,
     ) -> None:
         self.night = night
@@ -212,7 +217,6 @@ class _Turn:
         self._ledger = ledger
         self._looker = looker
         self._listener = listener
-        self._made = made
         self._backfill = backfill
         self._identities: dict[str, str] = {}
         self._leases: dict[str, float] = {}
@@ -230,7 +234,7 @@ class _Turn:
             identity = self._looker.identify_broken(item)
         if identity in self._identities.values():
             return False  # the same content under another name
-        if not self._ledger.claim(identity, item.name, *self._made, self._backfill):
+        if not self._ledger.claim(identity, item.name, *self._looker.made, self._backfill):
             return False
         self._identities[item.name] = identity
         if error is None:
@@ -246,19 +250,30 @@ class _Turn:
             self._log.note(f"{event.scene}: {event.forwards} patches to run{', resumed' if event.resumed else ''}")
         if isinstance(event, SceneEnded):
             self._log.note(f"{event.state.scene}: {event.state.state}: {event.state.error or 'whole'}")
-            self.night.scenes.append(event.state)
-            identity = self._identities[event.state.scene]
-            if event.state.error is None:
-                self._ledger.done(identity)
-            elif self._ledger.failed(identity, open_text(event.state.error), self._log.text()) == "quarantined":
-                self.night.quarantined.append(event.state.scene)
+            self._tell(event.state)
         self._listener(event)
+
+    def _tell(self, state: SceneState) -> None:
+        """Tell the ledger what became of a scene; it does not count where another run has it by now."""
+        identity = self._identities[state.scene]
+        if state.error is None:
+            told = "done" if self._ledger.done(identity) else None
+        else:
+            told = self._ledger.failed(identity, open_text(state.error), self._log.text())
+        if told is None:
+            self.night.lost.append(state.scene)
+            _LOG.warning("%s: another run took it meanwhile, and its result counts", state.scene)
+            return
+        self.night.scenes.append(state)
+        if told == "quarantined":
+            self.night.quarantined.append(state.scene)
 
     def left(self, outcome: Outcome) -> None:
         """Take note of what could not be sent: its scenes come again in the next run, which sends them."""
         if outcome.unpublished:
             self.night.unsent.extend(outcome.unpublished)
-            self._ledger.retry([item.scene for item in outcome.report.scenes if item.error is None])
+            whole = (item.scene for item in outcome.report.scenes if item.error is None)
+            self._ledger.retry([self._identities[scene] for scene in whole if scene in self._identities])
 
     def may_be_dead(self, names: list[str]) -> bool:
         """Tell whether one of the runs that hold these scenes has not been heard of since this was asked before."""

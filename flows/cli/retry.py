@@ -24,12 +24,14 @@ def main(options: argparse.Namespace) -> int:
             "segflow retry RECIPE SCENE..., or segflow retry RECIPE --failed",
         )
     with open_ledger(recipe) as ledger:
-        if forgets:
-            names = [name for name in options.scenes if ledger.forget(name)]
+        if not forgets and options.failed:
+            names, lacking = ledger.retry(None), []
         else:
-            names = ledger.retry(None if options.failed else options.scenes)
-    if forgets or not options.failed:
-        _require_all(options.scenes, names)
+            meant = {scene: ledger.matching(scene) for scene in options.scenes}
+            wanted = list(dict.fromkeys(name for some in meant.values() for name in some))
+            names = ledger.forget(wanted) if forgets else ledger.retry(wanted)
+            lacking = [scene for scene, some in meant.items() if not set(some) & set(names)]
+    _require_all(lacking)
     if options.json:
         sys.stdout.write(json.dumps({"scenes": names}) + "\n")
     elif options.quiet == 0:
@@ -38,8 +40,7 @@ def main(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _require_all(asked: list[str], found: list[str]) -> None:
-    lacking = [name for name in asked if name not in found]
+def _require_all(lacking: list[str]) -> None:
     if lacking:
         raise SegflowError(
             f"the ledger knows no scene {', '.join(lacking)} that could be changed",

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import Any, Literal
 from uuid import uuid4
 
-import psutil
-from sqlalchemy import ColumnElement, Connection, Engine, and_, case, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, delete, exists, insert, or_, select, update
 
+from flows.ledger.holder import is_gone, this_process
 from flows.ledger.tables import RUN, SCENE, SEEN, STATES, TALLY, clock
 from segflow.recipe import Service
 
@@ -87,12 +86,15 @@ class Ledger:
         self._pipeline = pipeline
         self._service = service
         self.owner = uuid4().hex
-        self._host = f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
+        self._host = this_process()
 
     # --- scenes -------------------------------------------------------------------------------------------------
 
     def claim(self, identity: str, name: str, recipe: str, weights: str, backfill: bool = False) -> bool:
         """Take a scene, if it is to be done and nobody has it: pending, failed before, lost by another, or not known.
+
+        One that is done is to be done again where another content of the same name was done since: its outputs were
+        replaced.
 
         Args:
             identity: of its content.
@@ -107,7 +109,7 @@ class Ledger:
             made = self._insert(db, SCENE).values(pipeline=self._pipeline, changed=now, **values)
             db.execute(made.on_conflict_do_nothing())
             self._lose(db, now, SCENE.c.identity == identity)
-            free: ColumnElement[bool] = SCENE.c.state.in_(("pending", "failed"))
+            free = or_(SCENE.c.state.in_(("pending", "failed")), and_(SCENE.c.state == "done", self._replaced(name)))
             if backfill:
                 other = or_(SCENE.c.recipe != recipe, SCENE.c.weights != weights)
                 free = or_(free, and_(SCENE.c.state == "done", other))
@@ -128,7 +130,7 @@ class Ledger:
 
     def done(self, identity: str) -> bool:
         """Note that a scene is done; False where another run has taken it meanwhile."""
-        return self._end(identity, state="done", failures=0, losses=0, error=None, log=None)
+        return self._end(identity, state="done", failures=0, losses=0, error=None, log=None) is not None
 
     def failed(self, identity: str, error: str, log: str = "") -> State | None:
         """Note that a scene failed; after `service.retries` times it is in quarantine. Return its state.
@@ -137,10 +139,7 @@ class Ledger:
         """
         count = SCENE.c.failures + 1
         state = case((count >= self._service.retries, "quarantined"), else_="failed")
-        if not self._end(identity, state=state, failures=count, error=error, log=log):
-            return None
-        found = self.row(identity)
-        return None if found is None else found.state
+        return self._end(identity, state=state, failures=count, error=error, log=log)
 
     def release(self) -> int:
         """Give back what this run has and did not finish, as if it had not been tried."""
@@ -152,27 +151,42 @@ class Ledger:
         """Let scenes be tried again that failed, are in quarantine or are done; return their names.
 
         Args:
-            names: of scenes; all that failed or are in quarantine when None.
+            names: of scenes, or their identities; all that failed or are in quarantine when None.
         """
-        which = (
-            SCENE.c.state.in_(("failed", "quarantined"))
-            if names is None
-            else and_(SCENE.c.state != "running", or_(SCENE.c.name.in_(names), SCENE.c.identity.in_(names)))
-        )
         with self._engine.begin() as db:
-            again = self._change(which).values(
-                state="pending", failures=0, losses=0, error=None, log=None, changed=clock(db)
-            )
-            return sorted(db.execute(again.returning(SCENE.c.name)).scalars())
+            again = update(SCENE).values(state="pending", failures=0, losses=0, error=None, log=None, changed=clock(db))
+            if names is None:
+                which = [SCENE.c.pipeline == self._pipeline, SCENE.c.state.in_(("failed", "quarantined"))]
+                which.append(SCENE.c.state != "done")  # which the index is of
+                return sorted(db.execute(again.where(*which).returning(SCENE.c.name)).scalars())
+            found = [
+                db.execute(again.where(*which).returning(SCENE.c.name)).scalars().all()
+                for which in self._at_rest(names)
+            ]
+            return sorted(name for some in found for name in some)
 
-    def forget(self, name: str) -> int:
-        """Drop what is known of a scene, unless it runs: if its file is still there, it is new. Return of how many."""
-        which = [SCENE.c.state != "running", or_(SCENE.c.name == name, SCENE.c.identity == name)]
+    def forget(self, names: Sequence[str]) -> list[str]:
+        """Drop what is known of scenes, unless they run: those whose files are still there are new. Return their names.
+
+        Args:
+            names: of scenes, or their identities.
+        """
+        found: dict[str, str] = {}
         with self._engine.begin() as db:
-            gone = delete(SCENE).where(SCENE.c.pipeline == self._pipeline, *which).returning(SCENE.c.identity)
-            found = list(db.execute(gone).scalars())
-            db.execute(delete(SEEN).where(SEEN.c.pipeline == self._pipeline, SEEN.c.identity.in_(found)))
-            return len(found)
+            for which in self._at_rest(names):
+                gone = delete(SCENE).where(*which).returning(SCENE.c.identity, SCENE.c.name)
+                found.update(tuple(row) for row in db.execute(gone))
+            for some in _batched(list(found)):
+                db.execute(delete(SEEN).where(SEEN.c.pipeline == self._pipeline, SEEN.c.identity.in_(some)))
+        return sorted(found.values())
+
+    def matching(self, pattern: str) -> list[str]:
+        """Return the names of scenes that a pattern means, as in a shell; a name that there is means itself."""
+        if self.named(pattern) or not set(pattern) & set("*?["):
+            return [pattern]
+        asked = select(SCENE.c.name).distinct().where(SCENE.c.pipeline == self._pipeline)
+        with self._reading() as db:
+            return sorted(name for name in db.execute(asked).scalars() if fnmatchcase(name, pattern))
 
     def row(self, identity: str) -> Row | None:
         """Return what is known of a scene."""
@@ -218,7 +232,7 @@ class Ledger:
                 for key, stamps, since, identity, state, lease, host, *made in db.execute(
                     asked.where(SEEN.c.key.in_(some))
                 ):
-                    held = state == "running" and lease > now and not self._is_dead(host)
+                    held = state == "running" and lease > now and not is_gone(host)
                     found[key] = Sighting(stamps, since, identity, state, held, *made)
         return found
 
@@ -258,23 +272,36 @@ class Ledger:
 
     # ------------------------------------------------------------------------------------------------------------
 
+    def _at_rest(self, names: Sequence[str]) -> Iterator[tuple[ColumnElement[bool], ...]]:
+        """Yield conditions that mean scenes by name or identity, unless they run."""
+        for some in _batched(list(names)):
+            named = or_(SCENE.c.name.in_(some), SCENE.c.identity.in_(some))
+            yield SCENE.c.pipeline == self._pipeline, SCENE.c.state != "running", named
+
     def _mine(self) -> tuple[ColumnElement[bool], ...]:
         return SCENE.c.state == "running", SCENE.c.owner == self.owner
 
     def _change(self, *which: ColumnElement[bool]) -> Any:
         return update(SCENE).where(SCENE.c.pipeline == self._pipeline, *which)
 
-    def _end(self, identity: str, **values: Any) -> bool:
+    def _replaced(self, name: str) -> ColumnElement[bool]:
+        """Tell of a scene that is done whether another of its name was done after it."""
+        other = SCENE.alias()
+        later = [other.c.pipeline == self._pipeline, other.c.name == name, other.c.identity != SCENE.c.identity]
+        return exists().where(*later, other.c.state == "done", other.c.changed > SCENE.c.changed)
+
+    def _end(self, identity: str, **values: Any) -> State | None:
         with self._engine.begin() as db:
             ended = self._change(SCENE.c.identity == identity, *self._mine())
             ended = ended.values(owner=None, host=None, lease=None, changed=clock(db), **values)
-            return bool(db.execute(ended).rowcount)
+            state: State | None = db.execute(ended.returning(SCENE.c.state)).scalar()
+            return state
 
     def _lose(self, db: Connection, now: float, which: ColumnElement[bool]) -> None:
         """Take a scene from a run that is not alive any more."""
         held = select(SCENE.c.owner, SCENE.c.host, SCENE.c.lease)
         found = db.execute(held.where(SCENE.c.pipeline == self._pipeline, which, SCENE.c.state == "running")).first()
-        if found is None or not (found.lease <= now or self._is_dead(found.host)):
+        if found is None or not (found.lease <= now or is_gone(found.host)):
             return
         count = SCENE.c.losses + 1
         lost = self._change(
@@ -291,16 +318,6 @@ class Ledger:
                 changed=now,
             )
         )
-
-    def _is_dead(self, host: str | None) -> bool:
-        """Tell whether a run was on this machine and its process is gone."""
-        name, process, born = (host or "- 0 0").rsplit(" ", 2)
-        if name != socket.gethostname():
-            return False
-        try:
-            return bool(abs(psutil.Process(int(process)).create_time() - float(born)) > 1)
-        except psutil.NoSuchProcess:
-            return True
 
     @staticmethod
     def _insert(db: Connection, table: Any) -> Any:

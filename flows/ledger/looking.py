@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,9 @@ from pipelines.planning.naming import is_dicom
 from pipelines.planning.scenes import NamedScene, find_scenes, with_key
 from segflow.errors import InputError, NothingThereError, SegflowError
 from segflow.io.dicom.place import split_path
+from segflow.io.discover import Gaps
 from segflow.io.names import is_remote
-from segflow.masking import hide_texts
+from segflow.masking import hide_texts, open_text
 from segflow.models.model import Model
 from segflow.recipe import Recipe
 
@@ -34,6 +37,7 @@ class Look:
         waiting: names of scenes whose files are new or still change, or lie beside a part of themselves.
         held: names of scenes that another run has.
         outside: names of scenes whose files lie elsewhere, and are not read.
+        unreadable: what gives no scene: places of DICOM that are broken or mean several series, in words.
         known: how many need nothing.
     """
 
@@ -41,6 +45,7 @@ class Look:
     waiting: list[str] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
     known: int = 0
 
 
@@ -61,7 +66,11 @@ class Looker:
         self._backfill = backfill
         self._private = Private(recipe)
         self._roots = tuple(roots_of(recipe))
-        self._fingerprint = fingerprint_of(recipe)
+
+    @cached_property
+    def made(self) -> tuple[str, str]:
+        """By what scenes are made: fingerprint of the recipe, sha256 of the weights. Read when a scene needs it."""
+        return fingerprint_of(self._recipe), self._model.sha256
 
     def look(self, note: bool = True) -> Look:
         """Look once. Two looks, `service.settle_seconds` apart, tell a whole file from one that is being copied.
@@ -73,7 +82,7 @@ class Looker:
             SegflowError: the recipe means no scenes; an empty folder is no error.
         """
         look, seen = Look(), dict[str, Stamps]()
-        scenes = self._scenes()
+        scenes = self._scenes(look)
         before = self._ledger.sightings(self._key(item) for item in scenes)
         now = self._ledger.now()
         for item in scenes:
@@ -141,24 +150,37 @@ class Looker:
             return self._stamps(item, ()) != before.stamps
         return bool(stamps_of(_stamped(before.stamps) or item.scene.paths) != json.loads(before.stamps))
 
-    def _scenes(self) -> Sequence[NamedScene]:
+    def _scenes(self, look: Look) -> Sequence[NamedScene]:
+        """Return all scenes; what is none yet, or cannot be one, is told and keeps nobody up."""
         self._private.hide_places()
+        recipe, card, gaps = self._recipe, self._model.card, Gaps()
         try:
-            found = with_key(self._recipe, self._found(), self._found)
+            first = find_scenes(recipe, card, gaps=gaps)
+            found = with_key(recipe, first, lambda: find_scenes(recipe, card, gaps=Gaps()))
         except NothingThereError:
-            return []
+            found = []
         self._private.hide(found)
+        look.waiting.extend(map(open_text, gaps.incomplete))
+        for place, error in gaps.unreadable.items():
+            hide_texts([place])
+            if self._may_grow(place):
+                look.waiting.append(open_text(place))
+            else:
+                look.unreadable.append(open_text(str(error)))
         return found
 
-    def _found(self) -> list[NamedScene]:
-        return find_scenes(self._recipe, self._model.card)
+    def _may_grow(self, place: str) -> bool:
+        """Tell of a place that gives no scene whether it is empty, or was written to a short while ago."""
+        changed = [int(stamp[2]) for stamp in stamps_of([place]) if stamp[0] != place]
+        young = time.time() - self._recipe.service.settle_seconds
+        return not changed or max(changed) / 1e9 > young or _is_unfinished([place])
 
     def _sort(self, item: NamedScene, before: Sighting | None, now: float, look: Look, seen: dict[str, Stamps]) -> None:
         """Put one scene where it belongs."""
         paths = item.scene.paths
         if is_remote(paths[0]):
             return self._by_state(item, before, look)
-        if before is None or self._is_changed(item, before):
+        if before is None or before.since > now or self._is_changed(item, before):  # or the clock was set back
             if not all(self._is_inside(Path(path)) for path in paths):
                 look.outside.append(item.name)
             else:
@@ -186,7 +208,7 @@ class Looker:
     def _is_outdated(self, before: Sighting) -> bool:
         """Tell whether a scene that is done is to be done again, since it was by another recipe or other weights."""
         made = before.recipe, before.weights
-        return self._backfill and before.state == "done" and made != (self._fingerprint, self._model.sha256)
+        return self._backfill and before.state == "done" and made != self.made
 
     def _is_inside(self, path: Path) -> bool:
         real = Path(os.path.realpath(path))
@@ -240,9 +262,12 @@ def _files(paths: Iterable[str]) -> Iterator[str]:
 
 
 def _is_unfinished(paths: Iterable[str]) -> bool:
-    """Tell whether a file's name says that it is being copied, or such a part of it lies beside it."""
-    for path in paths:
+    """Tell whether a file's name says that it is being copied, or a part of it lies beside it or in its folder."""
+    for series in paths:
+        path = split_path(series)[0]
         if path.lower().endswith(UNFINISHED) or any(os.path.exists(path + end) for end in UNFINISHED):  # noqa: PTH110
+            return True
+        if any(name.lower().endswith(UNFINISHED) for _, _, names in os.walk(path) for name in names):
             return True
     return False
 

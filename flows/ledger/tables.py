@@ -6,10 +6,9 @@ second.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     Column,
     Connection,
@@ -21,10 +20,14 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    event,
+    func,
+    insert,
     inspect,
+    select,
     text,
 )
+
+from segflow.errors import OutputError
 
 METADATA = MetaData()
 STATES = ("pending", "running", "failed", "quarantined", "done")
@@ -88,54 +91,102 @@ RUN = Table(
 )
 Index("segflow_run_pipeline", RUN.c.pipeline, RUN.c.number)
 
-_IS = {"sqlite": "({row}.state = '{state}')", "postgresql": "({row}.state = '{state}')::int"}
+VERSION = 1
+"""Of tables and triggers; 0 had a trigger a row in PostgreSQL, and no table that tells the version."""
+MARK = Table("segflow_ledger", METADATA, Column("version", Integer, nullable=False))
 
 
-def _tallied(dialect: str, signs: dict[str, int]) -> str:
-    """Return the statement that moves one scene from its old state to its new one in the tally."""
+def _moved(signs: dict[str, int]) -> str:
+    """Return SQLite's statements that move one scene from its old state to its new one in the tally."""
     row = next(iter(signs))
 
     def change(state: str) -> str:
-        is_so = (_IS[dialect].format(row=name, state=state) for name in signs)
-        return "".join(f" {'+' if sign > 0 else '-'} {term}" for sign, term in zip(signs.values(), is_so, strict=True))
+        return "".join(f" {'+' if sign > 0 else '-'} ({name}.state = '{state}')" for name, sign in signs.items())
 
     changes = ", ".join(f"{state} = {state}{change(state)}" for state in STATES)
     first = f"insert into segflow_tally (pipeline) values ({row}.pipeline) on conflict (pipeline) do nothing; "
     return f"{first}update segflow_tally set {changes} where pipeline = {row}.pipeline;"
 
 
+def _counted(signs: dict[str, int]) -> str:
+    """Return PostgreSQL's statement that brings all rows of a statement into the tally at once.
+
+    Once a statement: a change of the same row for each of a hundred thousand scenes would take time by its square.
+    """
+    rows = " union all ".join(
+        f"select pipeline, state, {sign} as sign from {name}_rows" for name, sign in signs.items()
+    )
+    sums = ", ".join(f"coalesce(sum(sign) filter (where state = '{state}'), 0) as {state}" for state in STATES)
+    counts = f"select pipeline, {sums} from ({rows}) as moved group by pipeline"
+    some = " or ".join(f"{state} <> 0" for state in STATES)
+    adds = ", ".join(f"{state} = tally.{state} + excluded.{state}" for state in STATES)
+    columns = ", ".join(STATES)
+    return (
+        f"insert into segflow_tally as tally (pipeline, {columns}) "
+        f"select pipeline, {columns} from ({counts}) as counted where {some} "
+        f"on conflict (pipeline) do update set {adds};"
+    )
+
+
 _MOVES = {"insert": {"new": 1}, "update": {"new": 1, "old": -1}, "delete": {"old": -1}}
-_DDL: Any = DDL  # SQLAlchemy gives it no types
-for _verb, _signs in _MOVES.items():
-    _of = "of state " if _verb == "update" else ""
-    event.listen(
-        SCENE,
-        "after_create",
-        _DDL(
-            f"create trigger segflow_tally_{_verb} after {_verb} {_of}on segflow_scene begin "
-            f"{_tallied('sqlite', _signs)} end"
-        ).execute_if(dialect="sqlite"),
-    )
-    event.listen(
-        SCENE,
-        "after_create",
-        _DDL(
-            f"create function segflow_tally_{_verb}() returns trigger language plpgsql as $$ begin "
-            f"{_tallied('postgresql', _signs)} return null; end $$; "
-            f"create trigger segflow_tally_{_verb} after {_verb} {_of}on segflow_scene for each row "
-            f"execute function segflow_tally_{_verb}()"
-        ).execute_if(dialect="postgresql"),
-    )
+
+
+def _triggers(dialect: str) -> Iterator[str]:
+    """Yield the statements that make the triggers."""
+    for verb, signs in _MOVES.items():
+        if dialect == "sqlite":
+            of = "of state " if verb == "update" else ""
+            yield f"create trigger segflow_tally_{verb} after {verb} {of}on segflow_scene begin {_moved(signs)} end"
+        else:
+            yield (
+                f"create or replace function segflow_tally_{verb}() returns trigger language plpgsql as "
+                f"$$ begin {_counted(signs)} return null; end $$"
+            )
+            tables = " ".join(f"{name} table as {name}_rows" for name in signs)
+            yield f"drop trigger if exists segflow_tally_{verb} on segflow_scene"
+            yield (
+                f"create trigger segflow_tally_{verb} after {verb} on segflow_scene referencing {tables} "
+                f"for each statement execute function segflow_tally_{verb}()"
+            )
 
 
 def make_tables(engine: Engine) -> None:
-    """Make the tables that are missing; processes that come at once wait for each other."""
-    if inspect(engine).has_table(RUN.name):
+    """Make the tables that are missing, or bring them up to date; processes that come at once wait for each other.
+
+    Raises:
+        OutputError: a later version of segflow made them.
+    """
+    if _version(engine) == VERSION:
         return
     with engine.begin() as db:
         if engine.dialect.name == "postgresql":
             db.execute(text("select pg_advisory_xact_lock(7372166)"))
+        found = _version(db)
+        if found == VERSION:
+            return
         METADATA.create_all(db)
+        if found is None or engine.dialect.name == "postgresql":
+            for statement in _triggers(engine.dialect.name):
+                db.exec_driver_sql(statement)
+        db.execute(insert(MARK).values(version=VERSION))
+
+
+def _version(place: Engine | Connection) -> int | None:
+    """Return which version of the tables is there; None where there are none."""
+    there = inspect(place)
+    if not there.has_table(MARK.name):
+        return 0 if there.has_table(RUN.name) else None
+    asked = select(func.max(MARK.c.version))
+    if isinstance(place, Connection):
+        found: int = place.execute(asked).scalar_one()
+    else:
+        with place.connect().execution_options(segflow_reads=True) as db:
+            found = db.execute(asked).scalar_one()
+    if found > VERSION:
+        raise OutputError(
+            f"the ledger is of version {found}", f"version {VERSION}, or an earlier one", "install a newer segflow"
+        )
+    return found
 
 
 def clock(db: Connection) -> float:

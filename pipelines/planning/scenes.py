@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipelines.planning.naming import is_dicom, is_key_kept, sealed_names
 from segflow.errors import RecipeError
-from segflow.io.discover import Scene, output_names
+from segflow.io.discover import Gaps, Scene, output_names
 from segflow.io.scene_files import scenes_in
 from segflow.models.card import Card
 from segflow.recipe import Recipe
@@ -39,17 +39,23 @@ class NamedScene:
     sheets: tuple[str, ...] = ()
 
 
-def find_scenes(recipe: Recipe, card: Card, limit: int | None = None) -> list[NamedScene]:
+def find_scenes(recipe: Recipe, card: Card, limit: int | None = None, gaps: Gaps | None = None) -> list[NamedScene]:
     """List the recipe's scenes; writes nothing, and opens nothing but DICOM's headers.
 
     Those of DICOM are named by a keyed hash of their series, unless the recipe sets `outputs.name`; who makes something
     of these names sees to the key (`with_key`).
 
+    Args:
+        recipe: says what its inputs are, and how outputs are named.
+        card: the model's.
+        limit: at most so many.
+        gaps: takes what is no scene, as in `discover`.
+
     Raises:
         InputError: nothing is there.
         RecipeError: two scenes would have one name.
     """
-    scenes = scenes_in(recipe, card)
+    scenes = scenes_in(recipe, card, gaps)
     named = "name" in recipe.outputs.model_fields_set
     by_hash = [scene for scene in scenes if not named and is_dicom(scene)]
     open_ones = [scene for scene in scenes if named or not is_dicom(scene)]

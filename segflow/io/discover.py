@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,13 +52,27 @@ class Scene:
     paths: tuple[str, ...]
 
 
-def discover(inputs: Inputs, kind: Kind, resolve: Resolve) -> list[Scene]:
+@dataclass(slots=True)
+class Gaps:
+    """What of the inputs is no scene, gathered in place of an error: more may arrive, and what is whole goes on.
+
+    Attributes:
+        incomplete: cases that lack a channel.
+        unreadable: places (of DICOM) that give no scene, and why.
+    """
+
+    incomplete: list[str] = field(default_factory=list)
+    unreadable: dict[str, InputError] = field(default_factory=dict)
+
+
+def discover(inputs: Inputs, kind: Kind, resolve: Resolve, gaps: Gaps | None = None) -> list[Scene]:
     """Return the scenes that a recipe's inputs mean, each list item in natural order, doubles left out.
 
     Args:
         inputs: the recipe's.
         kind: decides which extensions count in folders.
         resolve: makes the recipe's paths absolute (`Recipe.resolve`).
+        gaps: takes what would be an error otherwise, but for the last: nothing at all is there.
 
     Raises:
         InputError: a file is missing, a glob or folder is empty, or a case lacks a channel.
@@ -70,23 +84,40 @@ def discover(inputs: Inputs, kind: Kind, resolve: Resolve) -> list[Scene]:
     if inputs.series and kind != "volume":
         raise RecipeError("inputs.series for rasters", "DICOM series, which are volumes", "set kind: volume")
     if inputs.channels:
-        return _grouped(items, inputs, kind, resolve)
+        return _grouped(items, inputs, kind, resolve, gaps)
     scenes: dict[str, Scene] = {}
+    empty: NothingThereError | None = None
     for item in items:
-        for path, case in _expand(item, kind, resolve, dicom=inputs.series is not None):
-            for scene in _scenes_at(path, case, kind, inputs.series):
-                scenes.setdefault(scene.paths[0], scene)
+        try:
+            for path, case in _expand(item, kind, resolve, dicom=inputs.series is not None):
+                for scene in _scenes_at(path, case, kind, inputs.series, gaps):
+                    scenes.setdefault(scene.paths[0], scene)
+        except NothingThereError as error:
+            if gaps is None:
+                raise
+            empty = error
+    if empty is not None and not scenes:
+        raise empty
     return list(scenes.values())
 
 
-def _scenes_at(path: str, case: str, kind: Kind, series: Mapping[str, str] | None) -> Iterator[Scene]:
+def _scenes_at(
+    path: str, case: str, kind: Kind, series: Mapping[str, str] | None, gaps: Gaps | None = None
+) -> Iterator[Scene]:
     """Yield the scenes of a path that `_expand` gave: itself, or the DICOM series that it holds."""
     if kind == "raster" or is_remote(path) or not _may_be_dicom(Path(path)):
         if series:
             raise RecipeError(f"inputs.series, and {path} is no DICOM", "DICOM series", "remove one of both")
         yield Scene(stem_of(path), parent_of(path), case, (path,))
         return
-    for found in _series_at(path, series, several=True):
+    try:
+        places = _series_at(path, series, several=True)
+    except InputError as error:
+        if gaps is None:
+            raise
+        gaps.unreadable[path] = error
+        return
+    for found in places:
         yield Scene(found.stem, found.parent, case, (found.path,))
 
 
@@ -299,7 +330,9 @@ def _regex(parts: Sequence[str]) -> str:
     return out
 
 
-def _grouped(items: Iterable[str], inputs: Inputs, kind: Kind, resolve: Resolve) -> list[Scene]:
+def _grouped(
+    items: Iterable[str], inputs: Inputs, kind: Kind, resolve: Resolve, gaps: Gaps | None = None
+) -> list[Scene]:
     """Group one file a channel by {case}. A channel's pattern starts from inputs.path."""
     channels = inputs.channels or {}
     found: dict[tuple[str, str], dict[str, str]] = {}
@@ -317,6 +350,9 @@ def _grouped(items: Iterable[str], inputs: Inputs, kind: Kind, resolve: Resolve)
     scenes = []
     for (item, case), files in sorted(found.items(), key=lambda entry: natural(entry[0][1])):
         missing = [channel for channel in channels if channel not in files]
+        if missing and gaps is not None:
+            gaps.incomplete.append(case or item)
+            continue
         if missing:
             raise InputError(
                 f"case {case or item} has no channel {', '.join(missing)} (it has {', '.join(files)})",

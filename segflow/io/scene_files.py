@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from segflow.errors import InputError, RecipeError
-from segflow.io.discover import Scene, discover, mask_for, reference_for
+from segflow.io.discover import Gaps, Scene, discover, mask_for, reference_for
 from segflow.models.card import Card
 from segflow.recipe import Recipe
 
@@ -17,8 +17,13 @@ if TYPE_CHECKING:
     from segflow.io.source import Source
 
 
-def scenes_in(recipe: Recipe, card: Card) -> list[Scene]:
+def scenes_in(recipe: Recipe, card: Card, gaps: Gaps | None = None) -> list[Scene]:
     """List a recipe's scenes, with channels in the card's order; opens nothing.
+
+    Args:
+        recipe: says what its inputs are.
+        card: the model's.
+        gaps: takes what is no scene, as in `discover`.
 
     Raises:
         InputError: nothing is there.
@@ -34,7 +39,7 @@ def scenes_in(recipe: Recipe, card: Card) -> list[Scene]:
                 "give each of them one pattern",
             )
         inputs = inputs.model_copy(update={"channels": {name: inputs.channels[name] for name in card.channels}})
-    return discover(inputs, recipe.kind, recipe.resolve)
+    return discover(inputs, recipe.kind, recipe.resolve, gaps)
 
 
 def spec_of(recipe: Recipe, scene: Scene, card: Card, scratch: str | None = None) -> Spec:

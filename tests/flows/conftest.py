@@ -32,6 +32,7 @@ from flows.cli.main import main
 from segflow.models.card import Card, LabelClass, write_card
 from segflow.models.model import full_arguments
 from segflow.models.registry import build
+from tests.flows import ledgers
 
 EXECUTABLE = Path(sys.executable).with_name("segflow")
 CLASSES = tuple(
@@ -150,6 +151,27 @@ class Making:
             with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
                 count += int(journal.execute("select count(*) from chunk").fetchone()[0])
         return count
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL of these tests' own."""
+    with ledgers.postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=ledgers.BOTH)
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Any]:
+    """Open the ledger of this test as another run would."""
+    from flows.ledger import open_ledger
+
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres")
+
+    def made(name: str | None = None, **service: Any) -> Any:
+        recipe = ledgers.recipe_with(url, tmp_path, **service)
+        return open_ledger(recipe.model_copy(update={"name": name or tmp_path.name}))
+
+    return made
 
 
 @pytest.fixture

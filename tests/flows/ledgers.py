@@ -12,7 +12,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import pytest
+
 from segflow.recipe import Recipe, parse_recipe
+
+BOTH = [pytest.param("sqlite", id="sqlite"), pytest.param("postgresql", id="postgresql", marks=pytest.mark.system)]
+"""Where a test's ledger is."""
 
 SERVICE = {"settle_seconds": 0.0, "retries": 2, "lease_seconds": 30.0}
 
