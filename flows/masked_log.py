@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -62,6 +63,8 @@ def masked_errors(work: Callable[P, R]) -> Callable[P, R]:
                 raise
             raise RuntimeError(f"{type(error).__name__}: {open_text(str(error))}") from None
 
+    # Resolved where the work is defined: whoever checks parameters by the wrapper would look for their types here.
+    told.__signature__ = signature(work, eval_str=True)  # type: ignore[attr-defined]
     return told
 
 

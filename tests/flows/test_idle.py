@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from segflow.recipe import Recipe
+
 HEAVY = {
     *("torch", "monai", "lightning", "openvino", "onnx", "onnxruntime", "scipy", "sklearn", "cc3d"),
     *("rasterio", "nibabel", "pydicom", "highdicom", "zarr", "shapely", "pyproj", "pyarrow", "PIL", "skimage"),
@@ -25,6 +27,16 @@ from segflow.recipe import read_recipe
 night = run_night(read_recipe(Path(sys.argv[1])))
 print(json.dumps([night.to_json(), sorted(sys.modules)]))
 """
+
+
+def test_a_server_that_knows_parameters_as_json_only_gives_flows_a_recipe() -> None:
+    """As a scheduled run gets them: a name that is not found would let every run fail before it begins."""
+    from flows.prefect_flow import segment_new, train_model
+
+    plain = {"kind": "raster", "inputs": "in", "base": "/data"}
+    for flow in (segment_new, train_model):
+        given = flow.validate_parameters({"recipe": plain})
+        assert (type(given["recipe"]), given["recipe"].base) == (Recipe, "/data")
 
 
 @pytest.mark.parametrize("kind", ["raster", "volume"])
