@@ -12,7 +12,7 @@ from typing import Any
 from segflow.errors import OutputError, SegflowError
 from segflow.io.atomic import part_of, replacing
 from segflow.io.exports.protocol import Published
-from segflow.io.vectors.files import FORMATS, Layer, write_file
+from segflow.io.vectors.files import FORMATS, MARKS, Layer, write_file
 from segflow.io.vectors.make import Ask, LabelMap, areas_of, make_features
 from segflow.io.vectors.postgis import Table, is_table, replace_rows, srid_of, table_of
 from segflow.io.vectors.spool import Spool
@@ -79,6 +79,7 @@ class Polygons:
             OutputError: one of these.
         """
         _require_packages(bool(self.databases))
+        self._require_path(published)
         grid = published.grid
         self._ids(published)
         located = grid.crs is not None and grid.affine is not None
@@ -113,6 +114,16 @@ class Polygons:
             )
         if self.databases and grid.crs is not None:
             srid_of(grid.crs)
+
+    def _require_path(self, published: Published) -> None:
+        """Refuse a path that the library that writes by GDAL takes for another."""
+        for path in self.files(published.scene, published.folder.absolute()):
+            if set(str(path)) & set(MARKS) and path.suffix != ".parquet":
+                raise OutputError(
+                    f"{path} has ! or ;, which begins the way into an archive, or parameters, for who writes the file",
+                    "a path without them",
+                    "rename the input or set outputs.name, set outputs.folder, or ask for parquet alone",
+                )
 
     def remarks(self, published: Published) -> Iterator[str]:
         """Yield what is to be known beforehand: what a region that spans the scene may take."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from segflow.io.vectors.table import BOX, GEOMETRY, schema
 
 DRIVERS = {"gpkg": "GPKG", "fgb": "FlatGeobuf", "geojson": "GeoJSON"}
 FORMATS = (*DRIVERS, "parquet")
+MARKS = "!;"
+"""In a path, what pyogrio takes for the way into an archive, or for a URL's parameters."""
+_RESERVED = re.compile(r"gpkg|sqlite_|rtree_|ogr_empty_table|layer_styles|[^\w ]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,11 @@ def write_file(path: Path, form: str, spool: Spool, layer: Layer) -> None:
         )
 
 
+def layer_name(scene: str) -> str:
+    """Return the name of a GeoPackage's layer: the scene's, unless SQLite or GDAL keep names that begin like it."""
+    return f"scene_{scene}" if _RESERVED.match(scene) else scene
+
+
 def _by_gdal(path: Path, form: str, spool: Spool, layer: Layer) -> int:
     import pyogrio
 
@@ -90,7 +99,7 @@ def _by_gdal(path: Path, form: str, spool: Spool, layer: Layer) -> int:
         pyogrio.write_arrow(
             batches,
             path,
-            layer=layer.name,
+            layer=layer_name(layer.name) if form == "gpkg" else layer.name,
             driver=DRIVERS[form],
             geometry_name=GEOMETRY,
             geometry_type=layer.geometry_type,

@@ -231,3 +231,23 @@ def test_a_plan_tells_what_one_region_may_take_where_nothing_bounds_it(tmp_path:
     for quiet in (Polygons(("gpkg",), classes=(1,)), Polygons(("gpkg",), sieve=9)):
         assert not list(quiet.remarks(large))
     assert not list(Polygons(("gpkg",)).remarks(small))
+
+
+@pytest.mark.parametrize("name", ["gpkg_a", "SQLite_a", "ogr_empty_table", "#5", "a.b 'c' \"d\" |e", "-1", "straße"])
+def test_any_name_of_a_scene_gives_a_geopackage(tmp_path: Path, name: str) -> None:
+    """GDAL and SQLite keep some names for themselves, and told that the disk may be full."""
+    (path,) = write(publish(tmp_path, labels(), scene=name), "gpkg")
+    (layer, kind), *others = pyogrio.list_layers(path)
+    assert not others
+    assert layer.endswith(name)
+    assert kind == "Polygon"
+    assert len(opened(path))
+
+
+@pytest.mark.parametrize("mark", ["!", ";"])
+def test_a_path_that_would_be_taken_for_another_is_refused(tmp_path: Path, mark: str) -> None:
+    for published in (publish(tmp_path, labels(), scene=f"a{mark}b"), publish(tmp_path / f"c{mark}d", labels())):
+        with pytest.raises(OutputError, match="archive") as refused:
+            write(published, "fgb", "parquet")
+        assert "parquet alone" in refused.value.remedy
+        assert len(opened(*write(published, "parquet")))
