@@ -229,7 +229,7 @@ def test_a_crs_without_a_code_is_written_out() -> None:
     assert CRS.from_wkt(told["proj:wkt2"]).sub_crs_list[0].to_epsg() == 25832
 
 
-@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b"])
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%20b", "a;b"])
 def test_a_name_that_links_cannot_hold_is_refused_and_the_label_map_is_there(
     tmp_path: Path, model: Path, name: str
 ) -> None:

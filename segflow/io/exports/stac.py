@@ -41,7 +41,7 @@ _EXTENSIONS = tuple(
         *("processing/v1.2.0", "raster/v2.0.0", "mlm/v1.5.0"),
     )
 )
-_SPECIAL = "?#%"
+_SPECIAL = "?#%;"
 """What means one thing in a URL and another in a path: no spelling of it is read alike by all."""
 _ARTIFACTS = {
     ".safetensors": "safetensors.torch.save_file",
@@ -88,7 +88,7 @@ class Stac:
             raise OutputError(
                 f"the scene's name {published.scene!r} has {' '.join(special)}, and links to its files would lead "
                 "elsewhere: some readers take a link for a URL, others for a path",
-                "a name without ? # %",
+                "a name without ? # % ;",
                 "rename the input, or set outputs.name",
             )
         footprint(published.grid)
