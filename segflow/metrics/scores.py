@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segflow.metrics.counts import Counts
-from segflow.metrics.means import mean_of_known
+from segflow.metrics.means import mean_of_known, named
 from segflow.models.card import LabelClass
 
 
@@ -225,7 +225,7 @@ def _denominators(
     absent = [row["name"] for row in rows if row["iou"] is None]
     invented = [row["name"] for row in present if not row["support"]]
     if absent:
-        said.append(f"in neither the reference nor the prediction, so not scored: {', '.join(absent)}")
+        said.append(f"in neither the reference nor the prediction, so not scored: {named(absent)}")
     if invented:
-        said.append(f"predicted but not in the reference, so 0 in the means: {', '.join(invented)}")
+        said.append(f"predicted but not in the reference, so 0 in the means: {named(invented)}")
     return "; ".join(said)

@@ -24,7 +24,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from segflow.metrics.means import mean_of_known
+from segflow.metrics.means import mean_of_known, named
 from segflow.metrics.results import SurfaceScores, SurfaceSummary, Unit
 from segflow.metrics.windows import Codes, Window
 
@@ -173,9 +173,7 @@ def summarise_surfaces(
     ]
     for state, why in (("missed", "not predicted"), ("invented", "not in the reference")):
         if states[state]:
-            said.append(
-                f"{why}, so 0 in the mean NSD and {worst:.4g} {unit} in the worst case: {', '.join(states[state])}"
-            )
+            said.append(f"{why}, so 0 in the mean NSD and {worst:.4g} {unit} in the worst case: {named(states[state])}")
     return SurfaceSummary(
         unit=unit,
         tolerance=tolerance,

@@ -82,7 +82,9 @@ def confusion_table(
         f'<tfoot><tr><th class="axis" scope="row">{names[0]} total</th>{sums}</tr></tfoot>'
     )
     kinds = "confusion" + " large" * (len(classes) > _LONG)
-    return f'<div class="matrix">{_switch(names)}{framed("Confusion matrix", inner, kinds)}</div>'
+    shown = f'<div class="matrix">{_switch(names)}{framed("Confusion matrix", inner, kinds)}</div>'
+    paper = '<p class="hint paper">Too wide for paper: it is on the screen, and in report.json.</p>'
+    return shown + paper * (len(classes) > _LONG)
 
 
 def _switch(names: Names) -> str:

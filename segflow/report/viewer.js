@@ -22,7 +22,8 @@ const segflowViewer = (() => {
 
   // Colours, as little-endian ABGR.
   const packed = ([r, g, b], alpha = 255) => ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0;
-  const colours = data.classes.map((item) => [1, 3, 5].map((at) => parseInt(item.colour.slice(at, at + 2), 16)));
+  const rgb = (text) => [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16));
+  const colours = data.classes.map((item) => rgb(item.colour));
   const ramp = (() => {
     const stops = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
     return Uint32Array.from({ length: 256 }, (_, value) => {
@@ -96,6 +97,21 @@ const segflowViewer = (() => {
     });
     changed("classes");
   });
+
+  // Okabe and Ito's colours, which colour-blind readers tell apart, in the place of the card's.
+  const safe = ["E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7", "999999"];
+  const own = data.classes.map((item) => item.colour);
+  if (find("safe"))
+    find("safe").addEventListener("click", (event) => {
+      const on = event.currentTarget.getAttribute("aria-pressed") !== "true";
+      event.currentTarget.setAttribute("aria-pressed", String(on));
+      own.forEach((colour, place) => {
+        const shown = on ? `#${safe[place]}` : colour;
+        colours[place] = rgb(shown);
+        root.querySelector(`[data-class="${place}"] ~ .swatch rect`).setAttribute("fill", shown);
+      });
+      changed("classes");
+    });
 
   /** Let a line be dragged over a pane. */
   const draggable = (pane) => {

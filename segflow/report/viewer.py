@@ -16,6 +16,13 @@ from segflow.report.pictures import BaseMap, Pictures
 from segflow.report.schema import ClassReport, GridReport
 from segflow.report.sections import legend_facts
 
+_SAFE = (
+    '<button type="button" class="plain" data-part="safe" aria-pressed="false" title="Other colours on this picture, '
+    'which colour-blind readers tell apart">Colour-blind colours</button>'
+)
+_SAFE_COLOURS = 8
+"""Colours that colour-blind readers tell apart: so many has the script."""
+
 
 def viewer(pictures: Pictures, classes: Sequence[ClassReport], grid: GridReport, names: tuple[str, str] = NAMES) -> str:
     """Return the viewer, hidden until its script runs, with the data and the libraries that it needs; "" if none.
@@ -126,7 +133,8 @@ def _controls(
     return (
         f'<div class="controls">{choice("left", "Left", first)}{choice("right", "Right", second)}'
         f"{slider('line', 'Swipe')}{slider('opacity', 'Opacity')}{ramp}"
-        f'<div class="buttons">{buttons}<button type="button" class="plain" data-part="all">All classes</button></div>'
+        f'<div class="buttons">{buttons}<button type="button" class="plain" data-part="all">All classes</button>'
+        f"{_SAFE if len(classes) <= _SAFE_COLOURS else ''}</div>"
         f'{base}<fieldset><legend>Classes</legend><div class="classes">{rows}</div></fieldset></div>'
     )
 

@@ -135,6 +135,21 @@ def colours(browser: Browser) -> set[tuple[int, ...]]:
     return {tuple(colour) for colour in found[counts > 200].tolist()}
 
 
+def test_colours_for_colour_blind_readers_replace_the_card_s_and_come_back(browser: Browser, runs: Runs) -> None:
+    page = runs.raster / "scene_report.html"
+    browser.open(page.as_uri())
+    set_slider(browser, "line", Keys.HOME, 1)
+    set_slider(browser, "opacity", Keys.END, 1)
+    own, safe = {(60, 120, 180), (216, 160, 48), (76, 154, 80)}, {(230, 159, 0), (86, 180, 233), (0, 158, 115)}
+    browser.wait(lambda: colours(browser) >= own)
+    browser.find('[data-part="safe"]').send_keys(Keys.ENTER)
+    browser.wait(lambda: colours(browser) >= safe)
+    assert browser.find(".controls .swatch rect").get_attribute("fill") == "#E69F00"
+    browser.find('[data-part="safe"]').send_keys(Keys.ENTER)
+    browser.wait(lambda: colours(browser) >= own)
+    require_silence(browser, page)
+
+
 def test_every_layer_can_be_shown_on_either_side(browser: Browser, runs: Runs) -> None:
     page = runs.raster / "scene_report.html"
     browser.open(page.as_uri())
