@@ -13,7 +13,18 @@ from numpy.typing import NDArray
 
 from segflow.report import numbers
 from segflow.report.images import NAMES, Figure, figures
-from segflow.report.parts import Cell, checksum, code_block, error_text, file_size, meter, named, section, table
+from segflow.report.parts import (
+    Cell,
+    checksum,
+    code_block,
+    error_text,
+    facts_list,
+    file_size,
+    meter,
+    named,
+    section,
+    table,
+)
 from segflow.report.pictures import Confidence, Pictures, Place
 from segflow.report.schema import ClassReport, ExportFacts
 
@@ -111,19 +122,15 @@ def _histogram(confidence: Confidence) -> str:
 
 def exports_section(exports: Sequence[ExportFacts]) -> str:
     """Return what other formats were written of the label map, and before that what was not, and why."""
-    failed = "".join(
-        f"<dt>{escape(item.name)}</dt><dd>Not written: {error_text(item.error)}</dd>"
-        for item in exports
-        if item.error is not None
-    )
+    failed = [(item.name, f"Not written: {error_text(item.error)}") for item in exports if item.error is not None]
     rows = [
         (escape(item.name), Cell(escape(file.name), "file"), file_size(file.bytes), checksum(file.sha256))
         for item in exports
         for file in item.files
     ]
     heads = ("Export", Cell("File", "text"), "Size", Cell("sha256", "text"))
-    body = f'<dl class="facts failed">{failed}</dl>' if failed else ""
-    return section("exports", "Exports", body + (table("Exports", heads, rows) if rows else ""))
+    told = facts_list(failed, "facts failed") if failed else ""
+    return section("exports", "Exports", told + (table("Exports", heads, rows) if rows else ""))
 
 
 def recipe_section(text: str) -> str:

@@ -26,6 +26,7 @@ _SCORES = (
     "IoU = TP / (TP + FP + FN); Dice = F1 = 2 TP / (2 TP + FP + FN). A class in only one of reference and prediction "
     "scores 0; a class in neither has no score and is in no mean."
 )
+_APART = "No scores of all scenes together: their classes differ, as scenes of different models' have."
 
 
 def scene_page(report: SceneReport, pictures: Pictures = Pictures()) -> str:  # noqa: B008
@@ -57,12 +58,15 @@ def scene_page(report: SceneReport, pictures: Pictures = Pictures()) -> str:  # 
     )
 
 
-def _lacking(report: SceneReport) -> tuple[str, ...]:
+def _lacking(report: SceneReport) -> list[str]:
     """Return what a reader would look for beside the label map in vain."""
-    lacking = ", ".join(item.name for item in report.exports if item.error is not None)
-    return (f"Not written: {lacking}. The label map is whole. Why, and what helps, is told under Exports.",) * bool(
-        lacking
-    )
+    told = []
+    names = ", ".join(item.name for item in report.exports if item.error is not None)
+    if names:
+        told.append(f"Not written: {names}. The label map is whole. Why, and what helps, is told under Exports.")
+    if report.overall is not None and not report.overall.pixels_scored:
+        told.append("Nothing could be scored: there is no place with a label and a reference that counts.")
+    return told
 
 
 def _what_counts(scored: bool, name: str) -> str:
@@ -80,7 +84,8 @@ def run_page(report: RunReport) -> str:
     """Return the index of a run as HTML text, with links to the scenes' pages beside it."""
     pooled, grids = report.pooled, [state.report.grid for state in report.scenes if state.report is not None]
     told = () if report.drift is None else report.drift.told
-    body = [notices([*troubles(report.scenes), *map(escape, told)])]
+    apart = [_APART] if pooled is None and grids else []
+    body = [notices([*troubles(report.scenes), *apart, *map(escape, told)])]
     if pooled is not None:
         whole = sum(prod(grid.shape) for grid in grids)
         body.append(sections.tiles(pooled.overall, pooled.excluded, whole, _cells(grids)))

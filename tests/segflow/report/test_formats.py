@@ -211,6 +211,25 @@ def test_scenes_that_could_not_be_measured_are_told_beside_the_means_over_scenes
     assert "Only 1 of the 2 scenes with a reference could be measured." in run_page(report)
 
 
+def test_a_scene_in_which_nothing_counts_says_so_and_has_no_score() -> None:
+    counts = count_confusion(np.full((9, 9), 3, np.uint8), np.ones((9, 9), np.uint8), IDS, ignore=(3,))
+    report = scene_report("s", Grid("raster", (9, 9)), scores(counts, CLASSES))
+    assert report.overall.mean_iou is report.overall.kappa is None
+    page = scene_page(report)
+    assert page.index("Nothing could be scored") < page.index("Mean IoU")
+    assert "Nothing could be scored" not in scene_page(scene(1, ((1,), (1,))))
+
+
+def test_a_run_of_scenes_with_different_classes_says_why_it_has_no_common_scores(tmp_path: Path) -> None:
+    one = scene(1, ((1,), (1,)))
+    counts = count_confusion(None, np.full((9, 9), 2, np.uint8), (2,))
+    other = scene_report("t", Grid("raster", (9, 9)), scores(counts, CLASSES[1:2]))
+    states = [SceneState(scene=report.scene, state="done", report=report) for report in (one, other)]
+    assert "their classes differ" in run_page(write_run_report(tmp_path, "run", states))
+    assert "their classes differ" not in run_page(write_run_report(tmp_path, "run", states[:1]))
+    assert "their classes differ" not in run_page(write_run_report(tmp_path, "run", []))
+
+
 def test_a_run_s_report_of_an_older_version_is_read_and_shown() -> None:
     path = Path(__file__).with_name("run-report-of-an-older-version.json")
     report = run_from_json(path.read_text())
