@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from segflow.report import evidence, facts, numbers
 from segflow.report.comparison import ClassChange, RunComparison, SceneComparison
-from segflow.report.confusion import confusion_table
+from segflow.report.confusion import WHOLE, confusion_table, pairs_table
 from segflow.report.images import figures
 from segflow.report.page import document
 from segflow.report.parts import Cell, code_block, figures_row, notices, section, table, with_id
@@ -35,18 +35,18 @@ def scene_comparison_page(scene: SceneComparison, shown: Pictures, folders: tupl
     matrix = ConfusionReport(
         labels=tuple(item.id for item in scene.classes), counts=tuple(row[:-1] for row in scene.counts[:-1])
     )
-    hint = "What became in B of each class of A. The outlined diagonal is what stayed."
     body = [
         _tiles(scene),
         stage,
         pictures(figures(shown.previews, classes, names=NAMES), classes, still=bool(stage)),
         _class_section(scene),
-        section("confusion", "From A to B", confusion_table(matrix, classes, ("B", "A")), hint),
+        _became(matrix, classes),
         evidence.worst_section(shown, classes, NAMES),
         _facts(scene),
         section("recipe", "Recipes", code_block("Difference of the recipes", "\n".join(scene.recipe)), _DIFF),
     ]
-    lead = f'<p class="lead">{facts.extent(scene.grid)}. {_folders(folders)}</p>'
+    same = "" if scene.changed else " Every cell has the same class in both."
+    lead = f'<p class="lead">{facts.extent(scene.grid)}. {_folders(folders)}{same}</p>'
     more = ("viewer.css", *(f"{name}.js" for name in scripts(shown)))
     return document(f"{scene.scene} · compared · segflow", "Comparison", scene.scene, lead, body, None, more)
 
@@ -63,7 +63,7 @@ def comparison_page(run: RunComparison) -> str:
         )
         for item in run.scenes
     ]
-    heads = ("Scene", "Cells that differ", "Share", Cell("Same fingerprint", "text"), "Facts that differ")
+    heads = ("Scene", "Cells that differ", "Share", Cell("Same input and settings", "text"), "Facts that differ")
     lost = [f"<b>{escape(one.scene)}</b> is not compared: {escape(one.why)}" for one in run.lost]
     body = [notices(lost), section("scenes", "Scenes", table("Scenes", heads, rows, sorts=True) if rows else "")]
     differ = sum(item.changed > 0 for item in run.scenes)
@@ -107,8 +107,8 @@ def _tiles(scene: SceneComparison) -> str:
     shown = [
         ("Cells that differ", f"{numbers.percent(scene.changed, scene.cells)} <small>of "
          f"{numbers.short(scene.cells)}</small>"),
-        ("Fingerprint", "the same" if scene.same_fingerprint else "differs"),
-        ("Facts that differ", str(len(scene.facts))),
+        ("Input and settings", "the same" if scene.same_fingerprint else "differ"),
+        ("Facts that differ", numbers.count(len(scene.facts))),
     ]  # fmt: skip
     return figures_row(shown)
 
@@ -127,11 +127,20 @@ def _class_section(scene: SceneComparison) -> str:
     for one, item in zip(scene.classes, _classes(scene.classes), strict=True):
         change = one.cells_b - one.cells_a
         row: list[str | Cell] = [with_id(item), numbers.count(one.cells_a), numbers.count(one.cells_b)]
-        row.append(Cell(f"{change:+,}", value=change))
+        row.append(Cell(f"{change:+,}" if change else "0", value=change))
         row += [write(one.extent_a), write(one.extent_b)] if measured else []
         row += map(numbers.score, (one.iou, *((one.score_a, one.score_b) if scored else ())))
         rows.append(row)
     return section("classes", "Classes", table("Classes", heads, rows, sorts=True))
+
+
+def _became(matrix: ConfusionReport, classes: Sequence[ClassReport]) -> str:
+    """Return what became of each class; of very many classes the largest changes alone."""
+    if len(classes) > WHOLE:
+        pairs = pairs_table(matrix, classes, "Largest changes", ("In B", "In A"))
+        return section("confusion", "From A to B", pairs, f"The largest changes among {len(classes)} classes.")
+    hint = "What became in B of each class of A. The outlined diagonal is what stayed."
+    return section("confusion", "From A to B", confusion_table(matrix, classes, ("B", "A")), hint)
 
 
 def _facts(scene: SceneComparison) -> str:

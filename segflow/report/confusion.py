@@ -11,7 +11,7 @@ from segflow.report.schema import ClassReport, ConfusionReport
 
 _LONG = 12
 """Classes from which on a matrix is too large to be read at a glance."""
-_WHOLE = 60
+WHOLE = 60
 """Classes up to which the whole matrix is shown."""
 _PAIRS = 20
 
@@ -29,8 +29,8 @@ def confusion_section(matrix: ConfusionReport, classes: Sequence[ClassReport], m
     pairs = ""
     if len(classes) > _LONG:
         hint = f"{more}Of {len(classes)} classes: what was most often taken for what."
-        pairs = section("confusions", "Largest confusions", _largest(matrix, classes), hint)
-    if len(classes) > _WHOLE:
+        pairs = section("confusions", "Largest confusions", pairs_table(matrix, classes), hint)
+    if len(classes) > WHOLE:
         return pairs
     hint = (
         f"{more}Each row is a class of the reference, each column a predicted class. Shading is the share; the "
@@ -39,7 +39,20 @@ def confusion_section(matrix: ConfusionReport, classes: Sequence[ClassReport], m
     return pairs + section("confusion", "Confusion matrix", confusion_table(matrix, classes), hint)
 
 
-def _largest(matrix: ConfusionReport, classes: Sequence[ClassReport]) -> str:
+def pairs_table(
+    matrix: ConfusionReport,
+    classes: Sequence[ClassReport],
+    name: str = "Largest confusions",
+    names: Names = ("Taken for", "Reference"),
+) -> str:
+    """Return the largest counts beside the diagonal.
+
+    Args:
+        matrix: rows are the reference.
+        classes: in the order of rows and columns.
+        name: what a screen reader calls the table.
+        names: of the columns and of the rows.
+    """
     pairs = sorted(
         ((count, i, j) for i, row in enumerate(matrix.counts) for j, count in enumerate(row) if i != j and count),
         key=lambda pair: (-pair[0], pair[1:]),
@@ -53,8 +66,8 @@ def _largest(matrix: ConfusionReport, classes: Sequence[ClassReport]) -> str:
         )
         for count, i, j in pairs[:_PAIRS]
     ]
-    heads = ("Reference", Cell("Taken for", "text"), "Share of the reference", "Cells")
-    return table("Largest confusions", heads, rows, "brief", sorts=True) if rows else "<p>Nothing was confused.</p>"
+    heads = (names[1], Cell(names[0], "text"), f"Share of {names[1]}", "Cells")
+    return table(name, heads, rows, "brief", sorts=True) if rows else "<p>There is none.</p>"
 
 
 def confusion_table(

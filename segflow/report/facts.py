@@ -104,10 +104,12 @@ def _stages(run: RunFacts) -> str:
 
 def _run_facts(run: RunFacts) -> list[tuple[str, str]]:
     minimum = run.forwards_minimum
-    times = f" ({run.forwards / minimum:.2f} ×)" if minimum and run.forwards != minimum else ""
-    said = f"{run.forwards:,}; the lattice needs {minimum:,}{times}"
+    said = f"{run.forwards:,}, as few as cover the scene"
+    if run.forwards != minimum:
+        times = f", {run.forwards / minimum:.2f} × as many" if minimum else ""
+        said = f"{run.forwards:,}; {minimum:,} cover the scene{times}"
     return [
-        ("Forward passes", said),
+        ("Patches run", said),
         *([] if run.tiling is None else [("Patches", _patches(run.tiling))]),
         ("Peak memory", numbers.size(run.peak_rss_bytes)),
         ("Backend", escape(f"{run.backend}, {run.why}" if run.why else run.backend)),
@@ -132,7 +134,7 @@ def _patches(tiling: TilingFacts) -> str:
 def place_section(report: SceneReport) -> str:
     """Return the grid, the model and the files that were read and written."""
     grid = report.grid
-    shown = [("Grid", extent(grid)), ("Coordinate system", escape(crs_name(grid.crs) or "none"))]
+    shown = [("Grid", extent(grid)), ("Coordinate system", escape(_crs(report)))]
     if grid.kind == "volume":
         shown = shown[:1]
     if grid.affine is not None:
@@ -152,6 +154,13 @@ def place_section(report: SceneReport) -> str:
             shown.append(("Licence of the weights", escape(report.model.licence)))
     body = f'<div class="columns">{facts_list(shown)}<div>{_files(report.outputs)}</div></div>'
     return section("place", "Grid and files", body)
+
+
+def _crs(report: SceneReport) -> str:
+    """Return the name of the coordinate system; of one that is called nothing its code, where the files gave one."""
+    name = crs_name(report.grid.crs) or "none"
+    known = report.geometry.files[0].crs if report.geometry is not None else None
+    return known if known and name.lower() in ("unnamed", "unknown") else name
 
 
 def _files(files: Sequence[FileFacts]) -> str:

@@ -23,7 +23,9 @@ from pipelines.publishing.rebuild import rebuild, scenes_in
 from pipelines.publishing.seen import from_facts, to_facts
 from segflow.errors import InputError
 from segflow.recipe import parse_recipe, recipe_text
+from segflow.report import Pictures
 from segflow.report.codec import NOTHING, positions
+from segflow.report.compare_page import scene_comparison_page
 from tests.making import make_model, write_labels, write_raster, write_volume
 
 
@@ -249,6 +251,9 @@ def test_more_classes_than_a_page_can_colour_are_compared_cell_by_cell(tmp_path)
     flat = [labels.reshape(-1) for labels in maps]
     np.testing.assert_array_equal(found.counts, confusion_matrix(*flat, labels=[*ids, 65535]))
     assert found.changed == (flat[0] != flat[1]).sum()
+    page = scene_comparison_page(found, Pictures(), ("a", "b"))
+    assert "The largest changes among 300 classes." in page
+    assert len(page) < 1_000_000
 
 
 def test_a_class_that_one_run_calls_otherwise_is_told(runs, tmp_path):
