@@ -16,13 +16,15 @@ from uuid import uuid4
 from distributed import Client, Future, KilledWorker
 
 from flows.cluster import Fleet, first_client
-from flows.dask_worker import Order, busy, work
+from flows.dask_worker import Order, busy
+from flows.errand import errand, killed, result_of
 from flows.parcel import send
+from flows.trouble import error_of
 from pipelines.journal import ChunkRecord
 from pipelines.planning.plan import ScenePlan, to_data
 from pipelines.planning.sealing import Secrets
 from pipelines.predict import BlockJob, Executor, Workshop
-from segflow.errors import ClusterError, SegflowError
+from segflow.errors import ClusterError
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class DaskExecutor:
             send(plan, workshop, secrets)
         while True:
             order = Order(workshop, plan.staging_key, self._fleet.remote, self._topic, next(self._orders), secrets)
-            shift = _Shift(self._fleet, self._client, order, iter(jobs))
+            shift = _Shift(self._fleet, self._client, order, iter(jobs), plan.forward.backend)
             try:
                 yield from shift.records()
                 return
@@ -130,10 +132,11 @@ class _Sent:
 class _Shift:
     """Jobs worked off by way of one client."""
 
-    def __init__(self, fleet: Fleet, client: Client, order: Order, jobs: Iterator[BlockJob]) -> None:
+    def __init__(self, fleet: Fleet, client: Client, order: Order, jobs: Iterator[BlockJob], backend: str) -> None:
         self._fleet = fleet
         self._client = client
         self._order = order
+        self._errand = errand(order, backend)
         self._jobs = jobs
         self._sent: dict[str, _Sent] = {}
         self._inbox: SimpleQueue[bytes | Future] = SimpleQueue()
@@ -182,7 +185,8 @@ class _Shift:
             return
         keys = [f"segflow-{uuid4().hex}" for _ in jobs]
         options = {"key": keys, "pure": False, "resources": self._resources}
-        for future, job in zip(self._client.map(work, jobs, order=self._order, **options), jobs, strict=True):
+        sent = self._client.map(self._errand, [pickle.dumps(job) for job in jobs], **options)
+        for future, job in zip(sent, jobs, strict=True):
             self._sent[future.key] = _Sent(job, future, job.first_chunk)
             future.add_done_callback(self._inbox.put)
 
@@ -205,7 +209,7 @@ class _Shift:
             self._failed(item, future)
             return
         if item.next < item.job.stop_chunk:
-            for record in future.result():
+            for record in result_of(future):
                 yield from self._told(future.key, record)
         del self._sent[future.key]
         if item.next < item.job.stop_chunk:
@@ -219,18 +223,8 @@ class _Shift:
                 del self._sent[future.key]
                 self._send([item.rest])
                 return
-            raise SegflowError(
-                f"a worker died again and again: {error}",
-                "workers that live; the system ends those that take too much memory",
-                "lower compute.workers or tiling.batch, set compute.memory; the same command goes on from here",
-            ) from error
-        if isinstance(error, ImportError):
-            raise ClusterError(
-                f"a worker cannot import what it needs: {error}",
-                "the same environment on workers as here, segflow included",
-                "install segflow and the recipe's extras where workers start",
-            ) from error
-        raise error
+            raise killed(item.job, error) from error
+        raise error_of(error) from None
 
     def _look(self) -> None:
         """Count the workers now and then: the window grows with them, and a run without any ends.

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import signal
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter
 
 from flows.masked_log import mask_logs
 from flows.parcel import receive, scratch_of
+from flows.trouble import require_versions, told
 from pipelines.journal import ChunkRecord
 from pipelines.planning.plan import ScenePlan, read_plan
 from pipelines.planning.sealing import Secrets
@@ -80,13 +82,34 @@ class _Held:
 _held: list[_Held] = []
 
 
-def work(job: BlockJob, order: Order) -> list[ChunkRecord]:
+def work(job: bytes, order: bytes, versions: Mapping[str, str], backend: str) -> list[ChunkRecord]:
     """Run a block; each chunk is told under the order's topic, with this task's key, as soon as it is stored.
+
+    Args:
+        job: a `BlockJob`, pickled; read only by a worker that has the driver's versions.
+        order: an `Order`, pickled.
+        versions: the driver's.
+        backend: the library that runs the network.
+
+    Raises:
+        ToldError: whatever went wrong, in words.
+    """
+    worker: Any = get_worker()
+    where = f"the worker {worker.name}" + ("" if worker.name == worker.address else f" at {worker.address}")
+    try:
+        require_versions(versions, backend, where)
+        return _worked(worker, pickle.loads(job), pickle.loads(order))
+    except BaseException as error:  # SystemExit, too: Dask would end the worker, and start it again for the same end
+        trouble = told(error, where)
+    raise trouble  # outside of `except`, so that it is linked to nothing
+
+
+def _worked(worker: Any, job: BlockJob, order: Order) -> list[ChunkRecord]:
+    """Run a block.
 
     A process runs one block at a time, however many threads Dask gives it: its memory is planned for one. It stops
     at the next chunk when nobody waits for it any more: the driver has given up, or is gone.
     """
-    worker: Any = get_worker()
     key = worker.get_current_task()
     records: list[ChunkRecord] = []
     _at_work[order.topic, order.number] += 1

@@ -27,6 +27,26 @@ def free_port() -> int:
         return port
 
 
+class Kept:
+    """A process that is started again when it ends, as a service manager does."""
+
+    def __init__(self, start: Callable[[], subprocess.Popen[bytes]], over: Event) -> None:
+        self.process = start()
+        self._start = start
+        self._over = over
+        self.thread = Thread(target=self._keep, daemon=True)
+        self.thread.start()
+
+    def _keep(self) -> None:
+        while not self._over.wait(0.1):
+            if self.process.poll() is not None:
+                self.process = self._start()
+
+    def kill(self) -> None:
+        """Kill what runs now, with all that it started."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+
+
 @dataclass
 class Processes:
     """Starts a scheduler and workers in a folder of their own; all of them end with the test.
@@ -41,6 +61,7 @@ class Processes:
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
     over: Event = field(default_factory=Event)
     numbers: Iterator[int] = field(default_factory=count)
+    kept: list[Kept] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -61,16 +82,14 @@ class Processes:
             "worker", self.address, *fixed, "--local-directory", str(own), "--name", f"w{number}", *options, **env
         )
 
-    def supervised(self) -> None:
-        """Keep one worker alive, as a service manager does: when it ends, it is started again."""
+    def nanny(self, *options: str, **env: str) -> subprocess.Popen[bytes]:
+        """Start a worker with a nanny, which ends it when it takes too much memory, and starts it again."""
+        return self.worker("--nanny", *options, **env)
 
-        def keep() -> None:
-            while not self.over.is_set():
-                process = self.worker()
-                while process.poll() is None and not self.over.wait(0.1):
-                    pass
-
-        Thread(target=keep, daemon=True).start()
+    def supervised(self, start: Callable[[], subprocess.Popen[bytes]] | None = None) -> Kept:
+        """Keep a process alive, a worker if nothing else is said."""
+        self.kept.append(Kept(start or self.worker, self.over))
+        return self.kept[-1]
 
     def _start(self, *words: str, **env: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{words[0]}-{next(self.numbers)}.log").open("wb")
@@ -96,6 +115,8 @@ def processes(folder: Path) -> Iterator[Processes]:
         yield made
     finally:
         made.over.set()
+        for one in made.kept:
+            one.thread.join()
         for process in reversed(made.started):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from time import monotonic, sleep
 from typing import Any
 
 import httpx
 
+from tests.flows.clusters import Kept
 from tests.flows.ledgers import free_port
 
 
@@ -27,13 +29,41 @@ def server(home: Path, **settings: str) -> Iterator[str]:
 @contextmanager
 def running(home: Path, port: int, **settings: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Start a server with a database in a folder; give the API's URL and the process."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
-    quiet = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    start = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    with process([sys.executable, "-m", *start], home / "server.log", kept | quiet | settings) as started:
+    with process(_command(port), home / "server.log", _environment(home, settings)) as started:
         url = f"http://127.0.0.1:{port}/api"
         _wait_for_health(url, started, home / "server.log")
         yield url, started
+
+
+@contextmanager
+def supervised(home: Path) -> Iterator[tuple[str, Kept]]:
+    """Start a server that is started again, on the same port and database, when it ends; give the API's URL and it."""
+    port, over = free_port(), Event()
+
+    def start() -> subprocess.Popen[bytes]:
+        with (home / "server.log").open("ab") as log:
+            env = _environment(home, {})
+            return subprocess.Popen(_command(port), env=env, stdout=log, stderr=log, start_new_session=True)
+
+    kept = Kept(start, over)
+    try:
+        _wait_for_health(f"http://127.0.0.1:{port}/api", kept.process, home / "server.log")
+        yield f"http://127.0.0.1:{port}/api", kept
+    finally:
+        over.set()
+        kept.thread.join()
+        kill_group(kept.process)
+
+
+def _command(port: int) -> list[str]:
+    start = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    return [sys.executable, "-m", *start]
+
+
+def _environment(home: Path, settings: dict[str, str]) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    quiet = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    return kept | quiet | settings
 
 
 @contextmanager

@@ -118,6 +118,17 @@ def test_scenes_of_a_run_share_one_topic_since_a_scheduler_keeps_them_all(making
     assert sum(topic.startswith("segflow-") for topic in topics) == 1
 
 
+def test_a_connection_that_was_lost_between_two_scenes_is_made_anew(making: Any) -> None:
+    making.model()
+    making.raster()
+    plan, workshop = planned(making)
+    with fleet(Compute(workers=1)) as one, connected(one) as executor:
+        assert isinstance(executor, DaskExecutor)
+        executor._client.close()
+        assert list(executor(workshop, plan, iter(()))) == []
+        assert executor._client.status == "running"
+
+
 def test_workers_that_dask_has_paused_are_told_and_not_waited_for_without_end(
     making: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
