@@ -47,7 +47,7 @@ down() {
     echo "ending the $name"
     pid=$(cat "$place/$name.pid")
     kill -TERM -- "-$pid" 2>/dev/null || true
-    for _ in $(seq 30); do kill -0 -- "-$pid" 2>/dev/null || break; sleep 1; done
+    for _ in $(seq 10); do kill -0 -- "-$pid" 2>/dev/null || break; sleep 1; done
     kill -KILL -- "-$pid" 2>/dev/null || true
     rm "$place/$name.pid"
   done

@@ -158,8 +158,18 @@ def tell_trained(recipe: Recipe, trained: Trained) -> None:
 
 
 def _show_trained(recipe: Recipe, trained: Trained) -> None:
-    rows = [{"model": model.card.name, "weights": str(model.weights)} for model in trained.models]
+    pages = [f"{model.weights.with_suffix('')}_training.html" for model in trained.models]
+    rows = [
+        {"model": model.card.name, "weights": str(model.weights), "report": page}
+        for model, page in zip(trained.models, pages, strict=True)
+    ]
     create_table_artifact(rows, key=_key(recipe.name, "models"), description="Models that were trained")
+    if trained.scores is not None:
+        scores = [
+            {"class": row["name"], "IoU": _score(row.get("iou")), "Dice": _score(row.get("dice"))}
+            for row in trained.scores["classes"]
+        ]
+        create_table_artifact(scores, key=_key(recipe.name, "scores"), description="Scores on what was held back")
 
 
 def _rows(night: Night) -> list[dict[str, Any]]:

@@ -188,6 +188,10 @@ def test_a_training_is_a_flow_run(place: Any, folder: Path) -> None:
     (run,) = asked(api, "flow_runs", **named)
     assert (run["state_type"], run["state"]["message"]) == ("COMPLETED", str(folder / "made" / "toy.safetensors"))
     assert (folder / "made" / "toy.safetensors").exists()
+    of_run = {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}}
+    shown = {item["key"]: json.loads(item["data"]) for item in asked(api, "artifacts", **of_run)}
+    assert shown["toy-models"][0]["report"] == str(folder / "made" / "toy_training.html")
+    assert {row["class"] for row in shown["toy-scores"]} == {"dark", "bright"}
 
 
 def reports(making: Any) -> list[dict[str, Any]]:
