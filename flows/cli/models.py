@@ -18,6 +18,7 @@ from segflow.recipe import ModelChoice
 
 _TORCHVISION = "torchvision:"
 _METRICS = {"mean_dice": "mean Dice", "mean_iou": "mean IoU", "pixel_accuracy": "accuracy", "miou": "mean IoU"}
+_BY_CLASS = {"mean_dice": "dice", "mean_iou": "iou", "miou": "iou"}
 _WIDTH = 100
 
 
@@ -89,7 +90,7 @@ def _builtin_lines(rows: list[dict[str, Any]]) -> list[str]:
             BUILTIN + row["name"],
             row["kind"],
             f"{row['bytes'] / 1e6:.1f} MB",
-            _headline(row["scores"]),
+            _headline(row),
             row["description"] or ", ".join(item["name"] for item in row["classes"]),
         ]
         for row in rows
@@ -97,17 +98,36 @@ def _builtin_lines(rows: list[dict[str, Any]]) -> list[str]:
     return [*_table(["MODEL", "KIND", "SIZE", "SCORE", "FOR"], cells), "", "segflow models show NAME prints the card."]
 
 
-def _headline(scores: Mapping[str, Any]) -> str:
-    """Return the first score and where it was measured. What `segflow train` writes has it under `overall`."""
-    for place, found in scores.items():
+def _headline(row: Mapping[str, Any]) -> str:
+    """Return the first score and where it was measured. What `segflow train` writes has it under `overall`.
+
+    Where scores of single classes are there, class 0 is left out of the mean: a small structure's background is right
+    nearly everywhere.
+    """
+    for place, found in row["scores"].items():
         if not isinstance(found, Mapping):
             continue
         where = f"{found['on']} held back" if isinstance(found.get("on"), str) else place.replace("_", " ")
         overall = found.get("overall", found)
-        for key, title in _METRICS.items():
-            if isinstance(overall.get(key), int | float):
-                return f"{title} {overall[key]:.3f} on {where}"
+        # Of volumes Dice is customary, of rasters IoU.
+        for key, title in sorted(
+            _METRICS.items(), key=lambda item: (item[0] == "mean_dice") is (row["kind"] == "raster")
+        ):
+            without, value = _of_structures(found.get(_BY_CLASS.get(key, "")), row["classes"])
+            if value is None and isinstance(overall.get(key), int | float):
+                without, value = "", overall[key]
+            if value is not None:
+                return f"{title} {value:.3f}{without} on {where}"
     return "-"
+
+
+def _of_structures(by_class: Any, classes: list[dict[str, Any]]) -> tuple[str, float | None]:
+    """Return the mean of the classes' scores but class 0's, and its name; None where they do not tell."""
+    rest = next((item["name"] for item in classes if item["id"] == 0), None)
+    if not isinstance(by_class, Mapping) or rest not in by_class:
+        return "", None
+    values = [value for name, value in by_class.items() if name != rest and isinstance(value, int | float)]
+    return f" without {rest}", sum(values) / len(values) if values else None
 
 
 def _architectures() -> list[dict[str, Any]]:

@@ -22,6 +22,14 @@ def test_every_built_in_model_has_one_line_with_its_score_under_aligned_heads(se
     assert all(line[at - 2 : at] == "  " and line[at : at + 4] in ("mean", "accu") for line in lines)
 
 
+def test_the_score_of_a_small_structure_leaves_its_background_out(segflow: Any) -> None:
+    dice = read_card(BUILTIN / "hippocampus.yaml").scores["held_back"]["dice"]
+    mean = (dice["anterior hippocampus"] + dice["posterior hippocampus"]) / 2
+    told = segflow("models").out
+    assert f"mean Dice {mean:.3f} without background on 52 scenes held back" in told
+    assert "mean IoU 0.587 on tile 6" in told
+
+
 def test_every_network_has_a_line_with_name_parameters_and_paper(segflow: Any) -> None:
     rows = segflow("models", "--architectures", "--json").json
     listed = [*architectures(), *torchvision_architectures()]
