@@ -18,6 +18,8 @@ from segflow.errors import RecipeError, SegflowError, first_line
 from segflow.recipe import Recipe, read_recipe
 
 TAG = "segflow"
+_POLL_SECONDS = 2.0
+"""How often `serve` asks for runs that somebody started, unless PREFECT_RUNNER_POLL_FREQUENCY says; Prefect's is 10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,11 @@ def deployment(name: str, parameters: dict[str, Any], when: When, *, train: bool
 def serve_here(made: Any) -> None:
     """Run a deployment from this process, one run at a time, until it is ended."""
     from prefect import serve
+    from prefect.settings import get_current_settings
 
-    serve(made, limit=1, print_starting_message=False)
+    runner = get_current_settings().runner
+    every = runner.poll_frequency if "poll_frequency" in runner.model_fields_set else _POLL_SECONDS
+    serve(made, limit=1, print_starting_message=False, query_seconds=every)
 
 
 def deploy_to(made: Any, pool: str, image: str | None) -> UUID:
