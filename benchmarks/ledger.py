@@ -17,30 +17,37 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import text
 
 from benchmarks.turns import spread
 from flows.ledger import Ledger, open_ledger
-from flows.ledger.tables import SCENE
+from flows.ledger.tables import SCENE, SEEN
 from tests.flows.ledgers import postgres, recipe_with
 
 FILES = 10_000
-_BATCH = 50_000
+_IDENTITY = {"sqlite": "printf('%064x', i)", "postgresql": "lpad(to_hex(i), 64, '0')"}
 _EVERY = 10_000
 """Of so many scenes one has failed."""
 
 
 def fill(ledger: Ledger, pipeline: str, scenes: int) -> None:
     """Put scenes into a ledger, nearly all of them done, and make the first ten thousand known by their files."""
-    usual = {"pipeline": pipeline, "recipe": "r", "weights": "w", "changed": 0.0}
-    for start in range(0, scenes, _BATCH):
-        rows = [
-            {"identity": f"{n:064x}", "name": f"s{n}", "state": "done" if n % _EVERY else "failed", **usual}
-            for n in range(start, min(scenes, start + _BATCH))
-        ]
-        with ledger._engine.begin() as db:
-            db.execute(insert(SCENE), rows)
-    ledger.saw({f"/in/s{n}.tif": "[]" for n in range(FILES)})
+    columns = "pipeline, identity, name, state, recipe, weights, changed"
+    state = f"case when i % {_EVERY} = 0 then 'failed' else 'done' end"
+    with ledger._engine.begin() as db:
+        identity = _IDENTITY[db.dialect.name]
+        fresh = (
+            f"with recursive n(i) as (select 0 union all select i + 1 from n where i < {scenes - 1}) "
+            f"insert into {SCENE.name} ({columns}) "
+            f"select '{pipeline}', {identity}, 's' || i, {state}, 'r', 'w', 0.0 from n"
+        )
+        db.execute(text(fresh))
+        seen = "(pipeline, key, stamps, since, identity)"
+        known = (
+            f"insert into {SEEN.name} {seen} select pipeline, '/in/' || name || '.tif', '[]', 0.0, identity "
+            f"from {SCENE.name} where changed = 0.0 order by identity limit {FILES}"
+        )
+        db.execute(text(known))
 
 
 def questions(ledger: Ledger) -> dict[str, Callable[[], Any]]:

@@ -30,7 +30,9 @@ _LOG = logging.getLogger(__name__)
 _BEATS = 4
 """How often a run says that it is alive while its lease lasts."""
 _BACK = 100
-"""How many runs back one with results is looked for, to compare with."""
+"""How many runs back those with results are looked for, to compare with."""
+_COMPARED = 7
+"""How many of them are compared with, at most: of their median an odd run moves nothing."""
 
 NightState = Literal["done", "degraded", "failed"]
 
@@ -151,9 +153,9 @@ def run_night(
                         listener=turn.heard,
                         stages=stages(),
                         force=False,
-                        lot=Lot(fresh, turn.admit, before),
+                        lot=Lot(fresh, turn.admit, before, tuple(night.scenes)),
                     )
-                    turn.left(outcome)
+                    turn.left(outcome, {item.name for item in fresh})
             except BusyError as error:
                 night.busy = True
                 _LOG.warning("%s; what is new is left to it", error.found)
@@ -172,14 +174,16 @@ def run_night(
 
 
 def _before(ledger: Ledger) -> Results | None:
-    """Return what the ledger remembers of the last run that had results."""
-    from segflow.report import Results
+    """Return the median of what the ledger remembers of the last good runs that had results."""
+    from segflow.report import Results, median_of
 
-    row = next((run for run in ledger.runs(_BACK) if run.facts), None)
-    if row is None:
+    good = [run for run in ledger.runs(_BACK) if run.facts and run.state != "failed"][:_COMPARED]
+    if not good:
         return None
-    when = datetime.fromtimestamp(row.ended, UTC)
-    return Results(run=f"{row.name} of {when:%Y-%m-%d %H:%M} UTC", **row.facts)
+    whens = [datetime.fromtimestamp(run.ended, UTC) for run in good]
+    last, first = (f"{good[n].name} of {whens[n]:%Y-%m-%d %H:%M} UTC" for n in (0, -1))
+    names = f"the run before, {last}" if len(good) == 1 else f"the median of {len(good)} runs before, {first} to {last}"
+    return median_of([Results(run=run.name, **run.facts) for run in good], names)
 
 
 def _fresh(looker: Looker, turn: _Turn, recipe: Recipe) -> list[NamedScene]:
@@ -268,11 +272,11 @@ class _Turn:
         if told == "quarantined":
             self.night.quarantined.append(state.scene)
 
-    def left(self, outcome: Outcome) -> None:
+    def left(self, outcome: Outcome, names: set[str]) -> None:
         """Take note of what could not be sent: its scenes come again in the next run, which sends them."""
         if outcome.unpublished:
             self.night.unsent.extend(outcome.unpublished)
-            whole = (item.scene for item in outcome.report.scenes if item.error is None)
+            whole = (item.scene for item in outcome.report.scenes if item.error is None and item.scene in names)
             self._ledger.retry([self._identities[scene] for scene in whole if scene in self._identities])
 
     def may_be_dead(self, names: list[str]) -> bool:

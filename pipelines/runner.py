@@ -43,12 +43,14 @@ class Lot:
     Attributes:
         scenes: these, in place of all that the recipe means.
         admit: asked before each scene; one that is not admitted is left alone, and is not in the report.
-        before: results of an earlier run, which the report compares with.
+        before: results of earlier runs, which the report compares with.
+        earlier: what became of scenes before these in the same run: the report tells of them as well.
     """
 
     scenes: Sequence[NamedScene] | None = None
     admit: Callable[[NamedScene], bool] = lambda _: True
     before: Results | None = None
+    earlier: Sequence[SceneState] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +171,13 @@ def calibrated_in(folder: Path) -> Path:
 def _ended(order: Order, lot: Lot, states: list[SceneState]) -> Outcome:
     """Tell of all scenes, and send what is new where the recipe says; a look at a part of scenes is not sent."""
     recipe, folder, selection = order.recipe, order.folder, order.selection
-    if all(state.state in ("failed", "refused") for state in states):
-        return Outcome(folder, run_report(recipe.name, states))
+    every = [*lot.earlier, *states]
+    if all(state.state in ("failed", "refused") for state in every):
+        return Outcome(folder, run_report(recipe.name, every))
     partial = lot.scenes is not None or selection.limit is not None
     failed = write_together(recipe, folder, states, partial)
     drift = recipe.service.drift
-    told = write_run_report(folder, recipe.name, states, recipe.report.bootstrap, lot.before, drift)
+    told = write_run_report(folder, recipe.name, every, recipe.report.bootstrap, lot.before, drift)
     look = selection.window is not None or selection.bbox is not None
     unsent = order.stages.publish(recipe, told, folder) if recipe.publish is not None and not look else ()
     return Outcome(folder, told, (*failed, *unsent))

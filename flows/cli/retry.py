@@ -23,7 +23,7 @@ def main(options: argparse.Namespace) -> int:
             "one of them",
             "segflow retry RECIPE SCENE..., or segflow retry RECIPE --failed",
         )
-    with open_ledger(recipe) as ledger:
+    with open_ledger(recipe, make=False) as ledger:
         if not forgets and options.failed:
             names, lacking = ledger.retry(None), []
         else:

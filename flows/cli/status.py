@@ -34,7 +34,7 @@ def main(options: argparse.Namespace) -> int:
     from pipelines.network.engine import model_of
 
     recipe = recipe_of(options)
-    with open_ledger(recipe) as ledger:
+    with open_ledger(recipe, make=False) as ledger:
         if options.log is not None:
             return _log(ledger, options)
         look = Looker(recipe, model_of(recipe), ledger).look(note=False)

@@ -11,7 +11,23 @@ from importlib import import_module
 from typing import Any, Literal
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, case, delete, exists, insert, or_, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Connection,
+    Engine,
+    String,
+    and_,
+    any_,
+    case,
+    delete,
+    exists,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from flows.ledger.holder import is_gone, this_process
 from flows.ledger.tables import RUN, SCENE, SEEN, STATES, TALLY, clock
@@ -228,10 +244,8 @@ class Ledger:
         found = {}
         with self._reading() as db:
             now = clock(db)
-            for some in _batched(list(keys)):
-                for key, stamps, since, identity, state, lease, host, *made in db.execute(
-                    asked.where(SEEN.c.key.in_(some))
-                ):
+            for which in self._among(db, SEEN.c.key, list(keys)):
+                for key, stamps, since, identity, state, lease, host, *made in db.execute(asked.where(which)):
                     held = state == "running" and lease > now and not is_gone(host)
                     found[key] = Sighting(stamps, since, identity, state, held, *made)
         return found
@@ -318,6 +332,14 @@ class Ledger:
                 changed=now,
             )
         )
+
+    @staticmethod
+    def _among(db: Connection, column: Any, values: list[str]) -> Iterator[ColumnElement[bool]]:
+        """Yield conditions that together find rows by many values: one array where that goes, for one plan of it."""
+        if db.dialect.name == "postgresql":
+            yield column == any_(literal(values, ARRAY(String)))
+        else:
+            yield from (column.in_(some) for some in _batched(values))
 
     @staticmethod
     def _insert(db: Connection, table: Any) -> Any:

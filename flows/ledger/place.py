@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
 
 from flows.ledger.ledger import Ledger
 from flows.ledger.tables import make_tables
@@ -40,8 +41,12 @@ def place_of(recipe: Recipe) -> URL | Path:
 
 
 @contextmanager
-def open_ledger(recipe: Recipe) -> Iterator[Ledger]:
+def open_ledger(recipe: Recipe, make: bool = True) -> Iterator[Ledger]:
     """Open a recipe's ledger, made if it is missing.
+
+    Args:
+        recipe: says where it is.
+        make: make its file where there is none; else one in memory stands for it, and is gone afterwards.
 
     Raises:
         OutputError: it cannot be reached or written; also later, whenever it cannot.
@@ -49,7 +54,7 @@ def open_ledger(recipe: Recipe) -> Iterator[Ledger]:
     """
     place = place_of(recipe)
     with _told(place):
-        engine = _engine(place)
+        engine = _engine(place) if make or isinstance(place, URL) or place.exists() else _in_memory()
         try:
             make_tables(engine)
             yield Ledger(engine, recipe.name, recipe.service)
@@ -72,6 +77,10 @@ def _engine(place: URL | Path) -> Engine:
     event.listen(engine, "connect", _durable)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _in_memory() -> Engine:
+    return create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
 
 
 def _durable(connection: sqlite3.Connection, _record: Any) -> None:

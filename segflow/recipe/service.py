@@ -50,8 +50,8 @@ class Service(Part):
         None,
         ge=0,
         le=1,
-        description='"2 %": a run is told of in which the share of a class moved by more than that since the run '
-        "before, or the mean IoU fell by more.",
+        description='"2 %": a run is told of in which the share of a class moved by more than that from the '
+        "median of up to seven good runs before it, or the mean IoU fell by more.",
     )
     previews: bool | None = Field(
         None,

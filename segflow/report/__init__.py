@@ -1,6 +1,6 @@
 """Scores to JSON, CSV, Markdown, HTML and plain text. Nothing here reads a scene or runs a network."""
 
-from segflow.report.drift import DriftReport, Results, drift_of, results_of
+from segflow.report.drift import DriftReport, Results, drift_of, median_of, results_of
 from segflow.report.geometry import FileGeometry, GeometryReport
 from segflow.report.page import run_page, scene_page
 from segflow.report.pictures import BaseMap, Pictures, Place
@@ -52,6 +52,7 @@ __all__ = [
     "bounds_of",
     "drift_of",
     "from_json",
+    "median_of",
     "report_schema",
     "results_of",
     "run_from_json",

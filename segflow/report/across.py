@@ -1,4 +1,4 @@
-"""A run's sections on all scenes: intervals of the pooled scores, means over scenes, beside the run before."""
+"""A run's sections on all scenes: intervals of the pooled scores, means over scenes, beside runs before."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _measured(found: Cases, scenes: int) -> str:
 
 
 def drift_section(drift: DriftReport | None) -> str:
-    """Return the comparison with the run before; nothing where there is none."""
+    """Return the comparison with runs before; nothing where there is none."""
     if drift is None:
         return ""
     rows = [
@@ -94,7 +94,7 @@ def drift_section(drift: DriftReport | None) -> str:
     if drift.mean_iou is not None and drift.mean_iou_before is not None:
         change = f"{drift.mean_iou - drift.mean_iou_before:+.3f}"
         rows.append(("Mean IoU", numbers.score(drift.mean_iou), numbers.score(drift.mean_iou_before), change))
-    title = "Compared with the run before"
+    title = "Compared with runs before"
     return section(
         "drift", title, table(title, ("Class", "Share", "Before", "Change"), rows, "brief"), escape(_hint(drift))
     )
@@ -105,10 +105,8 @@ def _points(item: ClassDrift) -> str:
 
 
 def _hint(drift: DriftReport) -> str:
-    said = (
-        f"Classes' shares of all valid cells, beside those of the run before ({drift.before}). It saw other scenes, so "
-        "some change is no fault. "
-    )
+    beside = f"Classes' shares of all valid cells, beside {drift.before}. "
+    said = beside + "Other scenes were seen then, so some change is no fault. "
     if drift.allowed is None:
         return said + "What counts as too much is not set (service.drift)."
     much = "is told above" if drift.told else "would be told above"

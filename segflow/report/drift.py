@@ -1,8 +1,10 @@
-"""How a run's results differ from those of the run before: classes' shares of the area, and the mean IoU."""
+"""How a run's results differ from those of runs before it: classes' shares of the area, and the mean IoU."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +18,7 @@ class Results(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    run: str = Field("", description="The run's name.")
+    run: str = Field("", description="The run's name, or what several runs are called together.")
     shares: dict[str, float] = Field(description="Class to its part of all valid cells, 0 to 1.")
     mean_iou: float | None = Field(None, description="Over all scenes; null without a reference.")
 
@@ -32,11 +34,11 @@ class ClassDrift(BaseModel):
 
 
 class DriftReport(BaseModel):
-    """A run's results beside those of the run before, which looked at other scenes."""
+    """A run's results beside those of runs before it, which looked at other scenes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    before: str = Field(description="Name of the run that this one is compared with.")
+    before: str = Field(description="What this run is compared with: the median of how many runs, and which.")
     allowed: float | None = Field(None, description="`service.drift`; null: nothing counts as too much.")
     classes: tuple[ClassDrift, ...]
     mean_iou: float | None = None
@@ -58,11 +60,26 @@ def results_of(report: RunReport) -> Results | None:
     return Results(run=report.name, shares={name: count / whole for name, count in cells.items()}, mean_iou=iou)
 
 
-def drift_of(before: Results | None, now: Results | None, allowed: float | None) -> DriftReport | None:
-    """Compare a run with the one before; None where there are not both.
+def median_of(runs: Sequence[Results], names: str) -> Results | None:
+    """Return the median of several runs' results, class by class, so that one odd run moves nothing; None of none.
 
     Args:
-        before: what is remembered of the earlier run.
+        runs: results; a class that a run lacks has no share there.
+        names: what they are called together.
+    """
+    if not runs:
+        return None
+    classes = dict.fromkeys(name for run in runs for name in run.shares)
+    shares = {name: median(run.shares.get(name, 0.0) for run in runs) for name in classes}
+    scores = [run.mean_iou for run in runs if run.mean_iou is not None]
+    return Results(run=names, shares=shares, mean_iou=median(scores) if scores else None)
+
+
+def drift_of(before: Results | None, now: Results | None, allowed: float | None) -> DriftReport | None:
+    """Compare a run with those before; None where there are not both.
+
+    Args:
+        before: what is remembered of earlier runs; see `median_of`.
         now: of this one.
         allowed: what moves by more than this is told, 0 to 1; None: nothing is. A mean IoU that rises is never told.
     """
@@ -75,12 +92,12 @@ def drift_of(before: Results | None, now: Results | None, allowed: float | None)
     told = []
     if allowed is not None:
         told += [
-            f"{row.name} covers {row.share:.1%}, {row.share_before:.1%} in the run before"
+            f"{row.name} covers {row.share:.1%}, {row.share_before:.1%} before"
             for row in rows
             if abs(row.share - row.share_before) > allowed
         ]
         if now.mean_iou is not None and before.mean_iou is not None and before.mean_iou - now.mean_iou > allowed:
-            told.append(f"mean IoU {now.mean_iou:.3f}, {before.mean_iou:.3f} in the run before")
+            told.append(f"mean IoU {now.mean_iou:.3f}, {before.mean_iou:.3f} before")
     return DriftReport(
         before=before.run,
         allowed=allowed,

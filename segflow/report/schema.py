@@ -242,7 +242,7 @@ class RunReport(_Part):
     name: str
     scenes: tuple[SceneState, ...]
     pooled: PooledReport | None = Field(None, description="Null when no scene has a report, or their classes differ.")
-    drift: DriftReport | None = Field(None, description="Beside the run before; null where no ledger knows one.")
+    drift: DriftReport | None = Field(None, description="Beside the runs before; null where no ledger knows one.")
 
 
 def scene_report(scene: str, grid: Grid, result: Scores, **facts: Any) -> SceneReport:

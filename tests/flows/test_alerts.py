@@ -129,7 +129,7 @@ def test_the_documented_alerts_call_a_receiver_when_results_drift_and_when_a_nig
             wait(lambda: heard, "the call that results drift")
             (said,) = heard
             assert said.startswith("nightly: ")
-            assert re.search(r"mean IoU 0\.\d+, 1\.000 in the run before", said)
+            assert re.search(r"mean IoU 0\.\d+, 1\.000 before", said)
             assert re.search(r"(water|wood|town) covers .*; ", said)
             assert "[" not in said
             (making.folder / "in" / "broken.tif").write_bytes(b"II*\0 no more")

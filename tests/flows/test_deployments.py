@@ -108,11 +108,11 @@ def test_a_run_that_drifts_from_the_one_before_says_so_in_its_message_and_its_re
     out = making.folder / "out"
     first = json.loads((out / "report.json").read_text())
     assert first["drift"] is None
-    assert "the run before" not in (out / "report.html").read_text()
+    assert "Compared with runs before" not in (out / "report.html").read_text()
     making.write("in/s2.tif", np.full((3, 80, 90), 7, np.uint8))
     told = segflow("run", recipe, "--new", "--json", "-q").json["drift"]
     assert told
-    assert all("in the run before" in line for line in told)
+    assert all(line.endswith(" before") for line in told)
     second = json.loads((out / "report.json").read_text())
     assert second["drift"]["told"] == told
     assert second["drift"]["allowed"] == 0.01

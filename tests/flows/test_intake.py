@@ -157,6 +157,32 @@ def test_what_a_slow_run_says_late_does_not_count(making: Any) -> None:
         assert other.runs() == []
 
 
+def test_a_run_that_finds_more_while_it_works_tells_of_all_in_its_report(making: Any) -> None:
+    making.model()
+    making.raster("in/a.tif", shape=(60, 60))
+    recipe = read_recipe(making.recipe(name="more", inputs="in", service=SERVICE))
+
+    def delivering(event: Event) -> None:
+        if isinstance(event, SceneEnded) and event.state.scene == "a":
+            making.raster("in/b.tif", shape=(60, 60), seed=1)
+
+    night = run_night(recipe, listener=delivering)
+    assert [item.scene for item in night.scenes] == ["a", "b"]
+    assert [item["scene"] for item in making.report()["scenes"]] == ["a", "b"]
+
+
+def test_status_makes_no_ledger(making: Any, segflow: Any) -> None:
+    making.model()
+    making.raster("in/a.tif", shape=(60, 60))
+    recipe = making.recipe(name="shown", inputs="in", service=SERVICE)
+    found = segflow("status", recipe, "--json").json
+    assert found["counts"]["waiting"] == 1
+    assert (found["scenes"], found["runs"]) == ([], [])
+    assert segflow("status", recipe, "--log", "a").code == 2
+    assert segflow("retry", recipe, "a").code == 2
+    assert not (making.folder / "out").exists()
+
+
 @pytest.mark.parametrize(("tried", "failed", "share", "state"), [
     (0, 0, 0.0, "done"), (1, 0, 0.0, "done"), (1, 1, 0.05, "failed"), (1, 1, 1.0, "degraded"),
     (20, 1, 0.05, "degraded"), (19, 1, 0.05, "failed"), (2, 1, 0.0, "failed"), (2, 1, 0.5, "degraded"),

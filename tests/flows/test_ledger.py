@@ -254,3 +254,17 @@ def test_a_shared_ledger_wants_a_recipe_with_a_name(tmp_path: Path) -> None:
     recipe = parse_recipe({"kind": "raster", "inputs": "in", "service": {"ledger": "postgresql://host/db"}}, tmp_path)
     with pytest.raises(RecipeError, match="no name"), open_ledger(recipe):
         pass
+
+
+@pytest.mark.slow
+def test_a_ledger_of_a_million_scenes_answers_in_fifty_milliseconds(make: Any, tmp_path: Path) -> None:
+    from benchmarks.ledger import FILES, fill, questions, seconds
+
+    with make() as ledger:
+        fill(ledger, tmp_path.name, 1_000_000)
+        spent = {what: min(seconds(ask)) for what, ask in questions(ledger).items()}
+        assert max(spent.values()) < 0.05, spent
+        known = [f"/in/s{number}.tif" for number in range(FILES)]
+        assert len(ledger.sightings(known)) == FILES
+        assert min(seconds(lambda: ledger.sightings(known))) < 2
+        assert ledger.forget(["s*"]) == []

@@ -268,42 +268,6 @@ def test_looking_at_ten_thousand_known_scenes_takes_less_than_two_seconds(making
     sys.stderr.write(f"looking at 10,000 known scenes: {spent:.2f} s\n")
 
 
-@pytest.mark.slow
-def test_a_ledger_of_a_million_scenes_answers_in_fifty_milliseconds(tmp_path: Path) -> None:
-    from sqlalchemy import insert
-
-    from flows.ledger import open_ledger
-    from flows.ledger.tables import SCENE
-    from segflow.recipe import parse_recipe
-
-    recipe = parse_recipe({"kind": "raster", "inputs": "in", "outputs": {"folder": "out"}}, tmp_path)
-    with open_ledger(recipe) as ledger:
-        for start in range(0, 1_000_000, 50_000):
-            usual = {"pipeline": "segflow", "recipe": "r", "weights": "w", "changed": 0.0}
-            rows = [
-                {"identity": f"{n:064x}", "name": f"s{n}", "state": "done" if n % 10_000 else "failed", **usual}
-                for n in range(start, start + 50_000)
-            ]
-            with ledger._engine.begin() as db:
-                db.execute(insert(SCENE), rows)
-        asked = {
-            "tally": ledger.tally,
-            "scenes that are not done": lambda: list(ledger.rows()),
-            "one scene": lambda: ledger.row(f"{5:064x}"),
-            "one name": lambda: ledger.named("s77"),
-            "claim": lambda: ledger.claim("new", "new", "r", "w"),
-            "done": lambda: ledger.done("new"),
-        }
-        spent = {}
-        for what, ask in asked.items():
-            began = process_time()
-            ask()
-            spent[what] = process_time() - began
-        assert ledger.tally() == {"pending": 0, "running": 0, "failed": 100, "quarantined": 0, "done": 999_901}
-    sys.stderr.write("".join(f"{what}: {1000 * seconds:.1f} ms\n" for what, seconds in spent.items()))
-    assert max(spent.values()) < 0.05, spent
-
-
 def test_what_could_not_be_sent_is_sent_by_the_next_run(making: Any, segflow: Any, nightly: Any) -> None:
     place = making.folder / "archive"
     recipe = nightly(scenes=1, publish=f"file://{place}/scenes")

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from segflow.report import Results, SceneState, drift_of, results_of, run_from_json, run_page, run_report, to_json
+from segflow.report import (
+    Results,
+    SceneState,
+    drift_of,
+    median_of,
+    results_of,
+    run_from_json,
+    run_page,
+    run_report,
+    to_json,
+)
 
 from .conftest import HOSTILE
 
@@ -17,13 +27,13 @@ NOW = Results(run="tuesday", shares={"water": 0.45, "wood": 0.5, "town": 0.05}, 
     [
         (None, ()),
         (0.2, ()),
-        (0.06, ("mean IoU 0.700, 0.800 in the run before",)),
+        (0.06, ("mean IoU 0.700, 0.800 before",)),
         (
             0.04,
             (
-                "water covers 45.0%, 50.0% in the run before",
-                "town covers 5.0%, 0.0% in the run before",
-                "mean IoU 0.700, 0.800 in the run before",
+                "water covers 45.0%, 50.0% before",
+                "town covers 5.0%, 0.0% before",
+                "mean IoU 0.700, 0.800 before",
             ),
         ),
     ],
@@ -33,12 +43,25 @@ def test_a_share_or_a_score_that_moved_by_more_than_is_allowed_is_told(allowed, 
 
 
 def test_a_class_that_the_model_no_longer_has_is_told():
-    assert drift_of(NOW, BEFORE, 0.04).told[-1] == "town covers 0.0%, 5.0% in the run before"
+    assert drift_of(NOW, BEFORE, 0.04).told[-1] == "town covers 0.0%, 5.0% before"
 
 
 def test_a_score_that_rose_or_is_not_known_is_not_told():
     assert drift_of(NOW, BEFORE, 0.06).told == ()
     assert drift_of(BEFORE, NOW.model_copy(update={"mean_iou": None}), 0.06).told == ()
+
+
+def test_the_median_of_runs_before_is_not_moved_by_an_odd_one():
+    odd = Results(run="odd", shares={"town": 1.0}, mean_iou=0.1)
+    several = [BEFORE, odd, BEFORE.model_copy(update={"mean_iou": None})]
+    found = median_of(several, "the median of 3 runs before")
+    assert found == Results(
+        run="the median of 3 runs before", shares={"water": 0.5, "wood": 0.5, "town": 0.0}, mean_iou=0.45
+    )
+    assert drift_of(found, BEFORE, 0.01).told == ()
+    assert drift_of(found, odd, 0.01).before == "the median of 3 runs before"
+    assert median_of([BEFORE], "monday") == BEFORE
+    assert median_of([], "none") is None
 
 
 def test_without_two_runs_with_results_there_is_nothing_to_compare():
