@@ -27,6 +27,7 @@ Values = Callable[[NDArray[Any]], NDArray[np.uint32]]
 Connectivity = Literal["faces", "corners"]
 
 _SLAB_CELLS = 1 << 22
+_NONE = np.full(1, -1, np.int32)
 _CC3D: dict[tuple[Connectivity, int], Literal[4, 6, 8, 26]] = {
     ("faces", 2): 4,
     ("corners", 2): 8,
@@ -55,14 +56,14 @@ class Components:
     _read: Read
     _values: Values
     _connectivity: Connectivity
-    _of_piece: tuple[NDArray[np.int64], ...]
+    _of_piece: tuple[NDArray[np.int32], ...]
 
-    def cells(self) -> Iterator[tuple[Box, NDArray[Any], NDArray[np.int64]]]:
-        """Yield slab by slab its box, what was read, and (*box) int64 the component of each cell; -1 = none."""
+    def cells(self) -> Iterator[tuple[Box, NDArray[Any], NDArray[np.int32]]]:
+        """Yield slab by slab its box, what was read, and (*box) int32 the component of each cell; -1 = none."""
         for box, of_piece in zip(self.slabs, self._of_piece, strict=True):
             read = self._read(box)
             pieces, _ = _pieces(self._values(read), self._connectivity)
-            yield box, read, np.concatenate(([-1], of_piece))[pieces]
+            yield box, read, np.concatenate((_NONE, of_piece))[pieces]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def components(
         edge = pieces[-1].astype(np.int64) + (offset - 1), marked[-1].copy()
         found.append(_slab(pieces, marked, count, box, whole))
         offset += count
-    of_piece = united(np.concatenate([np.empty((0, 2), np.int64), *joints]), offset).astype(np.int64)
+    of_piece = united(np.concatenate([np.empty((0, 2), np.int64), *joints]), offset)
     ends = np.cumsum([len(slab.size) for slab in found])
     number = int(of_piece.max(initial=-1)) + 1
     size, first = np.zeros(number, np.int64), np.full(number, np.iinfo(np.int64).max)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from segflow.postprocess.components import Components, Read, components
+from segflow.postprocess.components import Components, Connectivity, Read, components
 from segflow.postprocess.sieve import sieve
 from segflow.recipe.postprocess import Postprocess
 from tiling import Box
@@ -40,7 +40,7 @@ def changes(wanted: Postprocess, nodata: int | None = None) -> Iterator[Change]:
         nodata: the label of a raster's cells without valid input, which stay what they are.
     """
     if wanted.sieve is not None:
-        yield partial(_sieve, wanted.sieve, 4 if wanted.connectivity == "faces" else 8, nodata)
+        yield partial(_sieve, wanted.sieve, wanted.connectivity, nodata)
     if wanted.min_size or wanted.keep_largest:
         yield partial(_remove, wanted)
     for filled in wanted.fill_holes:
@@ -49,7 +49,7 @@ def changes(wanted: Postprocess, nodata: int | None = None) -> Iterator[Change]:
 
 def _sieve(
     size: int,
-    connectivity: int,
+    connectivity: Connectivity,
     nodata: int | None,
     read: Read,
     shape: tuple[int, ...],
@@ -57,15 +57,9 @@ def _sieve(
     slab_cells: int = 1 << 22,
 ) -> None:
     """Give small regions of a raster to their largest neighbour."""
-    rows = max(1, slab_cells // shape[1])
-    strips = [(start, min(start + rows, shape[0])) for start in range(0, shape[0], rows)]
-
-    def labels(first: int, end: int) -> NDArray[Any]:
-        return read(Box((first, 0), (end, shape[1])))
-
-    found = sieve(labels, strips, size, connectivity, nodata)
-    for first, end in strips:
-        write(Box((first, 0), (end, shape[1])), found.rows(first, end))
+    height, width = shape
+    for box, labels in sieve(read, (height, width), size, connectivity, nodata, max(1, slab_cells // width)).strips():
+        write(box, labels)
 
 
 def _remove(wanted: Postprocess, read: Read, shape: tuple[int, ...], write: Write, slab_cells: int = 1 << 22) -> None:

@@ -3,73 +3,76 @@
 A region of fewer cells than asked for takes the label of its largest neighbour, of equally large ones the one that
 a scan by rows meets first; if that is too small as well, of its largest neighbour, and so on, and it stays as it is
 if that leads to no large one. All are judged by the sizes before the sieve, and by their true ones, not by what of
-them lies in a strip: a first pass numbers and measures regions, a second finds neighbours, and what is read
-afterwards is relabelled. Memory goes with a strip and some 40 bytes for each region in a strip, as GDAL's does.
+them lies in a strip: regions are `Components`, a second pass over them finds neighbours, and a third relabels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segflow.union import united
+from segflow.postprocess.components import Components, Connectivity, Read, components
+from tiling import Box
 
 Ints = NDArray[np.int64]
+Numbers = NDArray[np.int32]
 
-# Rows from the first to before the second, as labels.
-ReadRows = Callable[[int, int], NDArray[Any]]
 _LARGEST = 2**31 - 1
+_WAYS = {"faces": ((1, 0), (0, 1)), "corners": ((1, 0), (1, 1), (1, -1), (0, 1))}
+"""Where the neighbours are that a scan has met before a cell: rows up, columns to the left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sieved:
-    """A label map as it is after the sieve; read in the strips that it was measured in.
+    """A label map as it is after the sieve.
 
     Attributes:
-        read: gives the rows before the sieve.
-        nodata: the label of cells that are of no region; None where all are.
-        connectivity: 4 or 8.
-        labels: new labels of all strips' regions, strip by strip.
-        begins: where a strip's regions begin in `labels`, by its first row.
+        regions: before the sieve.
+        labels: new labels of the regions; after them nodata, of cells that are of none.
     """
 
-    read: ReadRows
-    nodata: int | None
-    connectivity: int
+    regions: Components
     labels: NDArray[np.uint16]
-    begins: dict[int, int]
 
-    def rows(self, first: int, end: int) -> NDArray[np.uint16]:
-        """Return the labels of a strip."""
-        window, numbers, _ = _numbered(self.read, first, end, self.nodata, self.connectivity)
-        out = self.labels[numbers[1:] + self.begins[first]]
-        if self.nodata is not None:
-            out[window[1:] == 0] = self.nodata
-        return np.asarray(out)
+    def strips(self) -> Iterator[tuple[Box, NDArray[np.uint16]]]:
+        """Yield strip by strip, from top to bottom, its box and its labels, (*box) uint16."""
+        for box, _, region in self.regions.cells():
+            yield box, self.labels[region]
 
 
 def sieve(
-    read: ReadRows, strips: Sequence[tuple[int, int]], size: int, connectivity: int, nodata: int | None
+    read: Read, shape: tuple[int, int], size: int, connectivity: Connectivity, nodata: int | None, rows: int
 ) -> Sieved:
     """Measure a label map's regions and find what becomes of the small ones.
 
     Args:
-        read: gives rows of labels.
-        strips: first row and end of each strip, from top to bottom.
+        read: gives the labels of a box.
+        shape: of the map, (y, x).
         size: cells that a region needs to stay.
-        connectivity: 4 or 8.
-        nodata: the label of cells that are of no region and no neighbour.
+        connectivity: of cells by edges, or by corners too.
+        nodata: the label of cells that are of no region and no neighbour; None where all are.
+        rows: of a strip; the result does not depend on it.
     """
-    begins, region, cells, value = _measured(read, strips, connectivity, nodata)
+
+    def marked(labels: NDArray[Any]) -> NDArray[np.uint32]:
+        values = labels.astype(np.uint32) + 1
+        if nodata is not None:
+            values[labels == nodata] = 0
+        return values
+
+    found = components(read, shape, marked, connectivity, rows * shape[1])
+    cells = np.minimum(found.size, _LARGEST)
     best = np.full(len(cells), -1, np.int64)
-    for first, end in strips:
-        window, numbers, _ = _numbered(read, first, end, nodata, connectivity)
-        _meet(best, region[numbers + begins[first]], window, cells, size, connectivity)
-    return Sieved(read, nodata, connectivity, value[_ends(best, cells >= size)][region], begins)
+    before = np.full((1, shape[1]), -1, np.int32)
+    for _, _, region in found.cells():
+        _meet(best, np.concatenate((before, region)), cells, size, _WAYS[connectivity])
+        before = region[-1:].copy()
+    kept = (found.value - 1)[_ends(best, cells >= size)]
+    return Sieved(found, np.append(kept, nodata or 0).astype(np.uint16))
 
 
 def _ends(best: Ints, large: NDArray[np.bool_]) -> Ints:
@@ -86,75 +89,23 @@ def _ends(best: Ints, large: NDArray[np.bool_]) -> Ints:
         ends = farther
 
 
-def _numbered(
-    read: ReadRows, first: int, end: int, nodata: int | None, connectivity: int
-) -> tuple[NDArray[np.uint16], NDArray[Any], int]:
-    """Return a strip below the row before it, with values one more than labels and 0 for nodata, and its regions."""
-    import cc3d
-
-    rows = read(max(first - 1, 0), end)
-    window = np.zeros((end - first + 1, rows.shape[1]), np.uint16)
-    window[-len(rows) :] = rows
-    window[-len(rows) :] += 1
-    if nodata is not None:
-        window[window == nodata + 1] = 0
-    numbers, count = cc3d.connected_components(window, connectivity=connectivity, return_N=True)
-    return window, numbers, count
-
-
-def _measured(
-    read: ReadRows, strips: Sequence[tuple[int, int]], connectivity: int, nodata: int | None
-) -> tuple[dict[int, int], NDArray[np.int32], Ints, NDArray[np.uint16]]:
-    """Return where strips' regions begin, the map's region of each, and cells and label of the map's regions."""
-    begins: dict[int, int] = {}
-    cells: list[Ints] = []
-    values: list[NDArray[np.uint16]] = []
-    same: list[Ints] = []
-    before: NDArray[Any] | None = None
-    total = 0
-    for first, end in strips:
-        window, numbers, count = _numbered(read, first, end, nodata, connectivity)
-        begins[first] = total
-        cells.append(np.bincount(numbers[1:].ravel(), minlength=count + 1))
-        value = np.zeros(count + 1, np.uint16)
-        value[numbers.ravel()] = np.maximum(window, 1).ravel() - 1
-        values.append(value)
-        if before is not None:
-            pairs = np.column_stack((before, numbers[0].astype(np.int64) + total))[window[0] > 0]
-            same.append(np.unique(pairs, axis=0))
-        before = numbers[-1].astype(np.int64) + total
-        total += count + 1
-    links = np.concatenate(same) if same else np.zeros((0, 2), np.int64)
-    region = united(links, total)
-    count = int(region.max(initial=-1)) + 1
-    value = np.zeros(count, np.uint16)
-    value[region] = np.concatenate(values)
-    sizes = np.bincount(region, np.concatenate(cells), count).astype(np.int64)
-    return begins, region, np.minimum(sizes, _LARGEST), value
-
-
-def _meet(
-    best: Ints, region: NDArray[np.int32], window: NDArray[np.uint16], cells: Ints, size: int, connectivity: int
-) -> None:
+def _meet(best: Ints, region: Numbers, cells: Ints, size: int, ways: tuple[tuple[int, int], ...]) -> None:
     """Note the largest neighbour that each small region has met so far, in `best`.
 
     Args:
         best: by region, changed.
-        region: (rows + 1, columns) the map's region of each cell of a strip and the row before it.
-        window: the same cells, 0 for nodata.
+        region: (rows + 1, columns) the region of each cell of a strip and the row before it; -1 = none.
         cells: by region, its size.
         size: cells that a region needs to stay.
-        connectivity: 4 or 8.
+        ways: to the neighbours of a cell.
     """
-    width = window.shape[1]
-    ways = [(1, 0), (0, 1)] if connectivity == 4 else [(1, 0), (1, 1), (1, -1), (0, 1)]
+    rows, width = region.shape
     small, other, place = [], [], []
     for number, (up, left) in enumerate(ways):
-        here = (slice(1, None), slice(max(left, 0), width + min(left, 0)))
-        there = (slice(1 - up, len(window) - up), slice(max(-left, 0), width - max(left, 0)))
-        apart = (window[here] != window[there]) & (window[here] > 0) & (window[there] > 0)
-        y, x = np.nonzero(apart)
-        one, two = region[here][y, x], region[there][y, x]
+        here = region[1:, max(left, 0) : width + min(left, 0)]
+        there = region[1 - up : rows - up, max(-left, 0) : width - max(left, 0)]
+        y, x = np.nonzero((here != there) & (here >= 0) & (there >= 0))
+        one, two = here[y, x], there[y, x]
         scan = (y * width + x + max(left, 0)) * len(ways) + number
         for mine, theirs in ((one, two), (two, one)):
             chosen = cells[mine] < size

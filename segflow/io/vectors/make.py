@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +21,11 @@ from segflow.io.vectors.spool import Spool, spooled
 from segflow.io.vectors.sweep import Strip, polygons
 from segflow.io.vectors.table import Attributes, tables
 from segflow.models.card import LabelClass
-from segflow.postprocess.sieve import ReadRows, sieve
+from segflow.postprocess.sieve import sieve
 from tiling.box import Box
+
+ReadRows = Callable[[int, int], NDArray[Any]]
+"""Gives the values from a row to before another."""
 
 _STRIP_CELLS = 1 << 22
 _FEWEST_ROWS, _MOST_ROWS = 32, 2048
@@ -140,10 +143,25 @@ def _rows(source: Source, nodata: int) -> ReadRows:
 
 
 def _strips(labels: ReadRows, confidence: ReadRows | None, source: LabelMap, ask: Ask) -> Iterator[Strip]:
-    places = strips_of(source.grid.shape)
-    read = labels
-    if ask.sieve > 1:
-        read = sieve(labels, places, ask.sieve, ask.connectivity, source.nodata).rows
-    for first, end in places:
-        weights = None if confidence is None else confidence(first, end)
-        yield Strip(read(first, end), weights, end == source.grid.shape[0])
+    height = source.grid.shape[0]
+    for first, values in _values(labels, source, ask):
+        end = first + len(values)
+        yield Strip(values, None if confidence is None else confidence(first, end), end == height)
+
+
+def _values(labels: ReadRows, source: LabelMap, ask: Ask) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the first row and the labels of each strip."""
+    height, width = source.grid.shape
+    places = strips_of((height, width))
+    if ask.sieve <= 1:
+        yield from ((first, labels(first, end)) for first, end in places)
+        return
+    sieved = sieve(
+        lambda box: labels(box.start[0], box.stop[0]),
+        (height, width),
+        ask.sieve,
+        "faces" if ask.connectivity == 4 else "corners",
+        source.nodata,
+        rows=places[0][1],
+    )
+    yield from ((box.start[0], values) for box, values in sieved.strips())

@@ -9,15 +9,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from segflow.postprocess.components import Connectivity
 from segflow.postprocess.sieve import sieve
 from tests.segflow.io.vectors.making import label_arrays
 from tests.segflow.io.vectors.test_simplify import blobs
 
 
 def sieved(labels: NDArray[np.uint8], height: int, size: int, connectivity: int) -> NDArray[np.uint16]:
-    strips = [(first, min(first + height, len(labels))) for first in range(0, len(labels), height)]
-    found = sieve(lambda first, end: labels[first:end], strips, size, connectivity, 255)
-    return np.concatenate([found.rows(first, end) for first, end in strips])
+    rows, columns = labels.shape
+    way: Connectivity = "faces" if connectivity == 4 else "corners"
+    found = sieve(lambda box: labels[box.slices], (rows, columns), size, way, 255, rows=height)
+    return np.concatenate([values for _, values in found.strips()])
 
 
 def by_gdal(labels: NDArray[np.uint8], size: int, connectivity: int) -> NDArray[np.uint8]:
