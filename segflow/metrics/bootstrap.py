@@ -1,8 +1,9 @@
 """Percentile intervals of pooled scores over scenes: Efron, "Bootstrap Methods: Another Look at the Jackknife" (1979).
 
 Scenes are drawn with replacement, as many as there are, and their confusion counts added up: cells of one scene are
-alike and no sample of their own, so the scene is what is drawn. Pitfall: with few scenes the intervals are too
-narrow, and they say nothing of scenes of another kind.
+alike and no sample of their own, so the scene is what is drawn. Pitfalls: with few scenes the intervals are too
+narrow, and they say nothing of scenes of another kind; a draw without the only scene of a class has a mean over the
+other classes, and how many such draws there are is told.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def bootstrap(matrices: Sequence[NDArray[np.int64]], ids: Sequence[int], resampl
         resamples=resamples,
         level=_LEVEL,
         seed=seed,
+        incomplete=int((np.isnan(per_class["iou"]) & np.isfinite(exact["iou"])).any(axis=1).sum()),
         overall=overall,
         classes=tuple(
             ClassIntervals(id=i, **{key: _interval(exact[key][0, k], per_class[key][:, k]) for key in ("iou", "dice")})

@@ -247,6 +247,9 @@ class Bootstrap(Result):
     level: float = Field(0.95, description="Share of the resamples that lies between low and high.")
     seed: int
     why: str | None = Field(None, description="Why there are no intervals.")
+    incomplete: int | None = Field(
+        None, description="Resamples that lack a class which the scenes together have: their means are over the others."
+    )
     overall: dict[str, Interval] = Field(default_factory=dict, description="By the keys of `overall`.")
     classes: tuple[ClassIntervals, ...] = ()
 

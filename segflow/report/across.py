@@ -40,6 +40,8 @@ def _intervals(found: Bootstrap | None, classes: Sequence[ClassReport]) -> str:
     )
     if found.scenes < _FEW:
         hint += f" Of only {found.scenes} scenes they are too narrow."
+    if found.incomplete:
+        hint += f" In {found.incomplete:,} draws a class was in no scene; the means there are over the others."
     return section("intervals", "Intervals", table("Intervals", ("Score", "Value", "Low", "High"), rows, "brief"), hint)
 
 

@@ -74,3 +74,21 @@ def test_a_class_in_no_scene_has_null_and_resamples_without_a_class_are_told() -
     found = bootstrap(parts, IDS, 300)
     assert (found.classes[2].iou.value, found.classes[2].iou.resamples) == (None, 0)
     assert 0 < found.classes[1].iou.resamples < 300
+
+
+def test_draws_that_lack_a_class_are_counted_since_their_means_are_over_the_others() -> None:
+    easy = np.diag([900, 900, 0])
+    hard = np.array([[900, 0, 0], [0, 900, 0], [500, 400, 1]])
+    found = bootstrap([easy, easy, hard], IDS, 4000)
+    assert found.incomplete == pytest.approx(4000 * (2 / 3) ** 3, rel=0.1)
+    assert found.classes[2].iou.resamples == 4000 - found.incomplete
+    assert found.overall["mean_iou"].high == 1
+    assert bootstrap([hard, hard], IDS, 200).incomplete == 0
+
+
+def test_two_scenes_have_the_three_draws_that_there_are() -> None:
+    one, two = matrices(2)
+    found = bootstrap([one, two], IDS, 2000).overall["pixel_accuracy"]
+    alone = sorted(m.trace() / m.sum() for m in (one, two))
+    assert (found.low, found.high) == pytest.approx(alone)
+    assert alone[0] < found.value < alone[1]

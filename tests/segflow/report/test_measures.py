@@ -135,6 +135,7 @@ def test_a_runs_page_tells_intervals_and_means_over_scenes(report):
         resamples=1000,
         seed=0,
         overall={"mean_iou": interval},
+        incomplete=7,
         classes=(results.ClassIntervals(id=report.classes[0].id, iou=interval, dice=interval),),
     )
     case = results.CaseClass(
@@ -159,7 +160,16 @@ def test_a_runs_page_tells_intervals_and_means_over_scenes(report):
     cases = results.Cases(unit="mm", classes=(case,))
     pooled = run.pooled.model_copy(update={"bootstrap": bootstrap, "cases": cases})
     text = Page(run_page(run.model_copy(update={"pooled": pooled}))).text
-    for part in ("95 of 100 draws of 9 scenes", "Mean IoU", "0.250", "0.750", "IoU of land", "1,23", "0.875"):
+    for part in (
+        "95 of 100 draws of 9 scenes",
+        "In 7 draws a class",
+        "Mean IoU",
+        "0.250",
+        "0.750",
+        "IoU of land",
+        "1,23",
+        "0.875",
+    ):
         assert part in text
     why = bootstrap.model_copy(update={"why": f"one scene {HOSTILE}"})
     pooled = pooled.model_copy(update={"bootstrap": why})
