@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segflow.errors import OutputError, SegflowError
+from segflow.grid import Grid
 from segflow.io.atomic import part_of, replacing
 from segflow.io.exports.protocol import Published
 from segflow.io.vectors.files import FORMATS, MARKS, Layer, write_file
@@ -112,6 +113,12 @@ class Polygons:
                 "a CRS that has a place on Earth",
                 "ask for gpkg, fgb or parquet",
             )
+        if "geojson" in self.to and _beyond_a_turn(grid):
+            raise OutputError(
+                "the raster reaches over 360 degrees of longitude, and what lies beyond would be empty in GeoJSON",
+                "longitudes from -360 to 360 degrees",
+                "move it by 360 degrees (gdal_translate -a_ullr), or ask for gpkg, fgb or parquet",
+            )
         if self.databases and grid.crs is not None:
             srid_of(grid.crs)
 
@@ -210,6 +217,17 @@ class Polygons:
                 "correct polygons.classes, or leave it out for all",
             )
         return tuple(known[item] for item in self.classes)
+
+
+def _beyond_a_turn(grid: Grid) -> bool:
+    """Tell whether a raster in degrees reaches farther than 360 to either side: GDAL cuts that off of GeoJSON."""
+    from pyproj import CRS
+
+    if grid.crs is None or grid.affine is None or not CRS.from_wkt(grid.crs).is_geographic:
+        return False
+    rows, columns = grid.shape
+    a, b, c, *_ = grid.affine
+    return max(abs(a * x + b * y + c) for x in (0, columns) for y in (0, rows)) > 360
 
 
 def _require_packages(database: bool) -> None:

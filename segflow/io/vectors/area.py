@@ -20,7 +20,7 @@ from segflow.io.vectors.rings import Rings, blocks
 _DEGREES = (2, 4, 8, 16, 32)
 # How far apart the points of a difference lie, as a share of the scene, and how much of it they need to stay inside.
 _STEP = 1e-3
-_INSIDE = 1 - 4 * _STEP
+_INSIDE = 1 - 5 * _STEP
 _GOOD_ENOUGH = 1e-9
 _USABLE = 1e-5
 _FAR = np.deg2rad(60.0)

@@ -17,6 +17,7 @@ import rasterio.features
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
+from rasterio.transform import Affine
 
 from segflow.errors import OutputError
 from segflow.io.exports.polygons import Polygons
@@ -251,3 +252,23 @@ def test_a_path_that_would_be_taken_for_another_is_refused(tmp_path: Path, mark:
             write(published, "fgb", "parquet")
         assert "parquet alone" in refused.value.remedy
         assert len(opened(*write(published, "parquet")))
+
+
+@pytest.mark.parametrize("west", [-180.0, 0.0, -1.25])
+def test_a_grid_of_the_whole_world_is_measured_wherever_it_begins(tmp_path: Path, west: float) -> None:
+    """Weather's grids go from 0 to 360: their outermost points of measure fell off the projection's end."""
+    values = np.zeros((60, 144), np.uint8)
+    values[:, 72:] = 1
+    world = publish(tmp_path, values, crs="EPSG:4326", transform=Affine(2.5, 0, west, 0, -2.5, 75))
+    frame = opened(*write(world, "gpkg"))
+    zone = 2 * np.pi * 6371007.2**2 * 2 * np.sin(np.deg2rad(75))  # of a sphere as large as the Earth
+    assert frame["area_m2"].sum() == pytest.approx(zone, rel=1e-3)
+
+
+@pytest.mark.parametrize("west", [359.95, 370.0, -360.05])
+def test_longitudes_beyond_a_turn_are_refused_for_geojson_alone(tmp_path: Path, west: float) -> None:
+    """GDAL cuts them off without a word: polygons were there, and empty."""
+    published = publish(tmp_path, labels(), crs="EPSG:4326", transform=Affine(1e-3, 0, west, 0, -1e-3, 75))
+    with pytest.raises(OutputError, match="360"):
+        write(published, "geojson")
+    assert not opened(*write(published, "gpkg")).is_empty.any()
