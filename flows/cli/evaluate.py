@@ -51,7 +51,7 @@ def _mapping(pairs: list[str]) -> dict[int, int]:
     mapping = {}
     for pair in pairs:
         key, _, value = pair.partition("=")
-        if not key.isdigit() or not value.isdigit():
+        if not (key.isascii() and key.isdigit() and value.isascii() and value.isdigit()):
             raise RecipeError(f"--map {pair}", "two ids, such as --map 7=2", "correct it")
         mapping[int(key)] = int(value)
     return mapping

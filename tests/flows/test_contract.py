@@ -281,7 +281,8 @@ def test_evaluate_refuses_different_grids_kinds_and_files_that_are_not_there(mak
         assert result.code == 2
         assert "  remedy: " in result.err
         assert result.out == ""
-    assert segflow("evaluate", one, one, "--map", "7:2").code == 2
+    for pair in ("7:2", "7=", "²=2", "7=-2"):
+        assert segflow("evaluate", one, one, "--map", pair).code == 2
 
 
 def test_evaluate_maps_and_ignores(making: Any, segflow: Any) -> None:
