@@ -8,6 +8,7 @@ them in a folder of their own, or use a glob. For volumes, a folder without any 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from segflow.recipe import Inputs, References
 if TYPE_CHECKING:
     from segflow.io.dicom.scenes import Found
 
+_LOG = logging.getLogger(__name__)
 Resolve = Callable[[str], Path]
 
 
@@ -89,7 +91,7 @@ def discover(inputs: Inputs, kind: Kind, resolve: Resolve, gaps: Gaps | None = N
     empty: NothingThereError | None = None
     for item in items:
         try:
-            for path, case in _expand(item, kind, resolve, dicom=inputs.series is not None):
+            for path, case in _named(_expand(item, kind, resolve, dicom=inputs.series is not None)):
                 for scene in _scenes_at(path, case, kind, inputs.series, gaps):
                     scenes.setdefault(scene.paths[0], scene)
         except NothingThereError as error:
@@ -99,6 +101,29 @@ def discover(inputs: Inputs, kind: Kind, resolve: Resolve, gaps: Gaps | None = N
     if empty is not None and not scenes:
         raise empty
     return list(scenes.values())
+
+
+def _named(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Leave out what has no name in UTF-8, which no format and no database takes, and say so.
+
+    Raises:
+        InputError: nothing else is there.
+    """
+    good = [(path, case) for path, case in found if _is_utf8(path)]
+    strange = [path.encode(errors="backslashreplace").decode() for path, _ in found if not _is_utf8(path)]
+    if strange and not good:
+        raise InputError(f"{strange[0]} has a name that is no UTF-8", "a name in UTF-8", "rename it, such as by convmv")
+    for path in strange:
+        _LOG.warning("%s is left out: its name is no UTF-8; rename it, such as by convmv", path)
+    return good
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _scenes_at(
