@@ -17,6 +17,7 @@ from pipelines.network.engine import Engine, model_of
 from pipelines.network.recorded import recorded_in
 from pipelines.network.remembered import keep, recall, same
 from pipelines.network.settle import settle
+from pipelines.planning.naming import forget_unused_key
 from pipelines.planning.scenes import NamedScene, Selection, find_scenes, with_key
 from pipelines.predict import Executor, InProcess
 from pipelines.publishing.exporting import (
@@ -204,6 +205,8 @@ def _workplace(recipe: Recipe) -> Iterator[str]:
                     remove_shared(hidden)
                     shutil.rmtree(hidden, ignore_errors=True)
     finally:
+        if made:
+            forget_unused_key(recipe)
         with suppress(OSError):
             for path in made:
                 path.rmdir()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from typing import Any
 from segflow.errors import SegflowError, ShadowedPackageError
 
 __all__ = ["SegflowError", "predict"]
+
+# ONNX Runtime tells its maker what it runs, and gives this machine a number, unless it is told before it is loaded.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def _require_own(*names: str) -> None:

@@ -13,6 +13,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -58,6 +59,13 @@ def sealed_names(recipe: Recipe, scenes: Sequence[Scene], taken: Iterable[str]) 
 def is_key_kept(recipe: Recipe) -> bool:
     """Keep the key by which `sealed_names` has just named scenes; tell whether it is that, or another's was first."""
     return key_of(recipe, keep=False) == key_of(recipe)
+
+
+def forget_unused_key(recipe: Recipe) -> None:
+    """Remove the key from an output folder in which nothing else is: no scene has come of its names."""
+    with suppress(OSError):
+        if [path.name for path in recipe.folder.iterdir()] == ["ledger.key"]:
+            (recipe.folder / "ledger.key").unlink()
 
 
 def sealed(key: bytes, text: str) -> str:

@@ -269,6 +269,7 @@ def test_the_built_in_hippocampus_model_runs_on_both_real_series(
     tmp_path: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["run", "-m", "builtin:hippocampus", "-i", str(shared_data / "dicom-mr"), "-o", str(tmp_path / "out")]
+    words += ["--set", 'outputs.name="{stem}"']
     assert main([*words, "--json"]) == 0
     assert [item["state"] for item in json.loads(capsys.readouterr().out)["scenes"]] == ["done", "done"]
     for series in choose(series_in(str(shared_data / "dicom-mr")), None, ""):

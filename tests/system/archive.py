@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 _PLUGINS = "/usr/share/orthanc/plugins"
 
@@ -23,10 +24,14 @@ class Archive:
     title: str
     port: int
     http: int
+    me: tuple[str, str] | None = None
 
     def get(self, path: str) -> Any:
         """Ask its REST interface."""
-        with urlopen(f"http://127.0.0.1:{self.http}/{path}") as answer:
+        request = Request(f"http://127.0.0.1:{self.http}/{path}")
+        if self.me is not None:
+            request.add_header("Authorization", "Basic " + b64encode(":".join(self.me).encode()).decode())
+        with urlopen(request) as answer:
             return json.loads(answer.read())
 
     def file(self, instance: str) -> bytes:
@@ -45,10 +50,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def orthanc(folder: Path, **settings: Any) -> Iterator[Archive]:
-    """Start the server, and end it."""
+def orthanc(folder: Path, me: tuple[str, str] | None = None, **settings: Any) -> Iterator[Archive]:
+    """Start the server, and end it; `me` is who asks its REST interface."""
     folder.mkdir(parents=True, exist_ok=True)
-    archive = Archive("ORTHANC", free_port(), free_port())
+    archive = Archive("ORTHANC", free_port(), free_port(), me)
     config = {
         "Name": "segflow-test",
         "StorageDirectory": str(folder / "storage"),

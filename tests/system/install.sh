@@ -8,6 +8,7 @@ packages=(
   gdal-bin python3-qgis qgis-providers # GIS
   postgresql postgresql-postgis        # polygons in a database
   docker-compose systemd               # check their files
+  strace                               # whom a process speaks with
 )
 missing=()
 for package in "${packages[@]}"; do
