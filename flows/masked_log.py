@@ -8,16 +8,12 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
-from functools import wraps
-from inspect import signature
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from segflow.masking import hide_environment, open_text
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 def mask_logs() -> None:
@@ -51,21 +47,15 @@ def mask_logs() -> None:
     warnings.formatwarning = warned
 
 
-def masked_errors(work: Callable[P, R]) -> Callable[P, R]:
-    """Wrap what a server is told of, so that the message of no error, which it keeps, holds a password."""
-
-    @wraps(work)
-    def told(*given: P.args, **more: P.kwargs) -> R:
-        try:
-            return work(*given, **more)
-        except Exception as error:
-            if open_text(str(error)) == str(error):
-                raise
-            raise RuntimeError(f"{type(error).__name__}: {open_text(str(error))}") from None
-
-    # Resolved where the work is defined: whoever checks parameters by the wrapper would look for their types here.
-    told.__signature__ = signature(work, eval_str=True)  # type: ignore[attr-defined]
-    return told
+@contextmanager
+def masked_errors() -> Iterator[None]:
+    """Leave passwords out of an error on its way to a server, which keeps its message; also a decorator."""
+    try:
+        yield
+    except Exception as error:
+        if open_text(str(error)) == str(error):
+            raise
+        raise RuntimeError(f"{type(error).__name__}: {open_text(str(error))}") from None
 
 
 def _ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

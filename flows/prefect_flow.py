@@ -72,7 +72,6 @@ def _name() -> str:
 
 
 @flow(name="segflow", flow_run_name=_name, persist_result=False, validate_parameters=False)
-@masked_errors
 def segment(
     recipe: dict[str, Any], base: str = ".", selection: dict[str, Any] | None = None, force: bool = False
 ) -> State[None]:
@@ -88,7 +87,7 @@ def segment(
     logger = get_run_logger()
     parsed = call.recipe or parse_recipe(recipe, Path(base), origin="the flow run's recipe")
     Private(parsed).hide_places()
-    with progress_logged():
+    with masked_errors(), progress_logged():
         outcome = with_workers(
             parsed, _selection(selection or {}), force=force, listener=call.listener, stages=_stages()
         )
@@ -105,7 +104,6 @@ def segment(
 
 
 @flow(name="segflow-new", flow_run_name=_name, persist_result=False)
-@masked_errors
 def segment_new(*, backfill: bool = False, recipe: Recipe) -> State[None]:
     """Segment what is new in a recipe's inputs, each scene once; the ledger knows what is done.
 
@@ -120,7 +118,7 @@ def segment_new(*, backfill: bool = False, recipe: Recipe) -> State[None]:
     logger = get_run_logger()
     parsed = call.recipe or _filled(recipe)
     name = str(runtime.flow_run.name)
-    with progress_logged(), slots(parsed), Progress(parsed.name, call.listener) as listener:
+    with masked_errors(), progress_logged(), slots(parsed), Progress(parsed.name, call.listener) as listener:
         night = run_night(parsed, backfill=backfill, listener=listener, stages=_stages, name=name)
     call.night.append(night)
     for item in night.scenes:
@@ -144,7 +142,6 @@ def _train_name() -> str:
 
 
 @flow(name="segflow-train", flow_run_name=_train_name, persist_result=False)
-@masked_errors
 def train_model(recipe: Recipe) -> State[None]:
     """Train a model; what was cut off goes on from its last checkpoint.
 
@@ -155,7 +152,7 @@ def train_model(recipe: Recipe) -> State[None]:
 
     call = _call.get() or _Call()
     parsed = call.recipe or _filled(recipe)
-    with slots(parsed):
+    with masked_errors(), slots(parsed):
         trained = train(parsed, report=call.report)
     call.trained.append(trained)
     tell_trained(parsed, trained)

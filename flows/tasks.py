@@ -27,7 +27,7 @@ def _task(stage: Callable[..., Any], scene: str) -> Any:
         scene: where in its arguments the scene's name is.
     """
     name = stage.__name__.removesuffix("_scene").removeprefix("write_")
-    return task(name=name, task_run_name=f"{name} {{{scene}}}", cache_policy=NO_CACHE)(masked_errors(stage))
+    return task(name=name, task_run_name=f"{name} {{{scene}}}", cache_policy=NO_CACHE)(masked_errors()(stage))
 
 
 STAGES = Stages(

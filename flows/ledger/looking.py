@@ -171,7 +171,8 @@ class Looker:
 
     def _may_grow(self, place: str) -> bool:
         """Tell of a place that gives no scene whether it is empty, or was written to a short while ago."""
-        changed = [int(stamp[2]) for stamp in stamps_of([place]) if stamp[0] != place]
+        archive = os.path.isfile(place)  # noqa: PTH113 - of many
+        changed = [int(stamp[2]) for stamp in stamps_of([place]) if archive or stamp[0] != place]
         young = time.time() - self._recipe.service.settle_seconds
         return not changed or max(changed) / 1e9 > young or _is_unfinished([place])
 

@@ -175,9 +175,9 @@ def test_the_server_is_told_of_no_error_with_a_secret(tmp_path: Path, monkeypatc
             "    except OSError as error:",
             "        raise ValueError('no https://h/x?sig=planted7Secret') from error",
             "@flow(name='broken')",
-            "@masked_errors",
+            "@masked_errors()",
             "def broken():",
-            "    task(masked_errors(stage))()",
+            "    task(masked_errors()(stage))()",
             "try:",
             "    broken()",
             "except Exception: pass",
@@ -196,7 +196,7 @@ def test_the_server_is_told_of_no_error_with_a_secret(tmp_path: Path, monkeypatc
 def test_an_error_without_a_secret_stays_as_it_is() -> None:
     error = KeyError("x")
 
-    @masked_errors
+    @masked_errors()
     def work() -> None:
         raise error
 
