@@ -138,6 +138,16 @@ def test_extension_fields_keep_the_extensions_own_rules(made: Path) -> None:
     assert {{"proj": "projection"}.get(prefix, prefix) for prefix in prefixes} == named
 
 
+def test_the_library_of_the_mlm_extension_reads_the_model(made: Path) -> None:
+    """Its schema lies on a server; its authors' own types are a package. They took no class that has a title."""
+    from stac_model.schema import MLModelProperties
+
+    properties = item_of(made, "r0_c0")["properties"]
+    read = MLModelProperties(**{key: value for key, value in properties.items() if key.startswith("mlm:")})
+    assert [one.value for one in read.output[0].classes] == [1, 2, 3]
+    assert read.input[0].input.shape == properties["mlm:input"][0]["input"]["shape"]
+
+
 def test_an_unknown_time_is_null_with_an_interval_and_a_stated_one_goes_first(made: Path, tmp_path: Path) -> None:
     assert item_of(made, "r0_c0")["properties"]["datetime"] == "2024-05-01T10:20:30Z"
     unknown = item_of(made, "r0_c90")["properties"]

@@ -200,6 +200,8 @@ def _model(card: Card, weights_sha256: str) -> dict[str, Any]:
     order = ["batch", "channel", "height", "width"]
     name = re.sub(r"[^a-zA-Z0-9_.\s-]+", "-", card.name).strip("-_. ")
     task = ["semantic-segmentation"]
+    # MLM 1.5 has classes as of classification 1.1, and `stac-model` reads no others: they have no title.
+    plain = [{key: value for key, value in item.items() if key != "title"} for item in classified(card.classes)]
     return {
         "mlm:name": name if re.match(r"[a-zA-Z].{2}", name) else f"model-{name}x",
         "mlm:architecture": card.architecture or "graph in the file",
@@ -216,7 +218,7 @@ def _model(card: Card, weights_sha256: str) -> dict[str, Any]:
                 "name": "probabilities",
                 "tasks": task,
                 "result": {"shape": [-1, card.output_channels, *patch], "dim_order": order, "data_type": "float32"},
-                "classification:classes": classified(card.classes),
+                "classification:classes": plain,
             }
         ],
     }
