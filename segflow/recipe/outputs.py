@@ -34,7 +34,8 @@ class Outputs(Part):
     folder: str | None = Field(None, description="Folder of the results; ./out/NAME when not given.")
     name: str = Field(
         "{stem}",
-        description="Template of a scene's name: {stem}, {parent}, {case}.",
+        description="Template of a scene's name: {stem}, {parent}, {case}. "
+        "DICOM series are called by 16 digits unless it is set.",
         json_schema_extra=unwritten,
     )
     confidence: bool = Field(False, description="Also write the largest probability x 255 as uint8.")
