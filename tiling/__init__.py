@@ -4,7 +4,7 @@ from tiling.axismap import AxisMap, Filter, PlacedMap
 from tiling.blend import Accumulator, NumpyBand, Store, scale_of
 from tiling.block import Frame, Layout, cut, rows_of, share
 from tiling.box import Box
-from tiling.budget import Demand, Disk, Network, Surroundings, demand, disk, strip_rows
+from tiling.budget import Demand, Disk, Extra, Network, Surroundings, demand, disk, strip_rows
 from tiling.decide import Decision, argmax, over, to_byte, write_regions
 from tiling.lattice import Axis, Lattice, Rule, axis_of, step_of
 from tiling.overlap import blended_change, least_overlap, least_work
@@ -20,6 +20,7 @@ __all__ = [
     "Decision",
     "Demand",
     "Disk",
+    "Extra",
     "Filter",
     "Frame",
     "Lattice",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2, prod
 
 from tiling.blend import Store
@@ -202,6 +202,25 @@ def _largest(layout: Layout) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Extra:
+    """Disk that something takes beside the maps themselves, in bytes.
+
+    Attributes:
+        name: what it is.
+        most_bytes: its files, at most.
+        usual_bytes: its files, usually.
+        most_spool_bytes: what is there for a while, at most.
+        usual_spool_bytes: what is there for a while, usually.
+    """
+
+    name: str
+    most_bytes: int
+    usual_bytes: int
+    most_spool_bytes: int = 0
+    usual_spool_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Disk:
     """Projected disk of a scene, in bytes.
 
@@ -210,12 +229,14 @@ class Disk:
         confidence_bytes: the confidence, packed; 0 where it is not made.
         unpacked_bytes: inputs that are unpacked, or prepared as a whole.
         probabilities_bytes: the probabilities, packed; 0 where they are not made.
+        extras: what is made of the maps.
     """
 
     labels_bytes: int
     confidence_bytes: int = 0
     unpacked_bytes: int = 0
     probabilities_bytes: int = 0
+    extras: tuple[Extra, ...] = ()
 
     @property
     def staged_bytes(self) -> int:
@@ -230,12 +251,13 @@ class Disk:
     @property
     def output_bytes(self) -> int:
         """The finished files: with overviews a map takes a third more."""
-        return self.staged_bytes * 4 // 3
+        return self.staged_bytes * 4 // 3 + sum(extra.most_bytes for extra in self.extras)
 
     @property
     def temporary_bytes(self) -> int:
         """What is there for a while."""
-        return self.staged_bytes + self.copy_bytes + self.unpacked_bytes
+        spools = sum(extra.most_spool_bytes for extra in self.extras)
+        return self.staged_bytes + self.copy_bytes + self.unpacked_bytes + spools
 
     @property
     def total_bytes(self) -> int:
@@ -247,7 +269,10 @@ class Disk:
         """What it comes to for the maps that networks make, whose neighbouring cells are mostly alike."""
         parts = (self.labels_bytes, self.confidence_bytes, self.probabilities_bytes)
         labels, confidence, probabilities = (round(a * b) for a, b in zip(parts, _USUAL, strict=True))
-        return Disk(labels, confidence, self.unpacked_bytes, probabilities)
+        extras = (
+            replace(one, most_bytes=one.usual_bytes, most_spool_bytes=one.usual_spool_bytes) for one in self.extras
+        )
+        return Disk(labels, confidence, self.unpacked_bytes, probabilities, tuple(extras))
 
 
 def disk(

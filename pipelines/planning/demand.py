@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines.network.engine import Engine
+from pipelines.planning.finishing import finish_bytes, with_extras
 from segflow.io.gdalenv import cache_bytes_of
 from segflow.io.raster import RasterSource
 from segflow.io.source import Source
@@ -15,10 +16,6 @@ from tiling import Demand, Disk, Layout, Network, Surroundings, demand, disk
 _MIB = 1 << 20
 _STORAGE_BYTES = 40 * _MIB
 """Measured: Zarr, SQLite and compressors at work."""
-_REPORT_BYTES = 70 * _MIB
-"""Measured: the page with its pictures."""
-_POSTPROCESS_BYTES = 140 * _MIB
-"""Measured: connected regions of one slab."""
 _EXPORT_ROWS = 512
 _SLAB_BYTES = 8 * _MIB
 _BANDS_BYTES = 96 * _MIB
@@ -48,8 +45,8 @@ def demand_of(layout: Layout, source: Source, network: Network, recipe: Recipe) 
     """
     outputs = recipe.outputs
     around = _surroundings(layout, source, outputs.probabilities)
-    if recipe.postprocess is not None:
-        around = replace(around, finish_bytes=max(around.finish_bytes, _POSTPROCESS_BYTES))
+    finish = finish_bytes(recipe, layout.region.size, around.finish_bytes)
+    around = replace(around, finish_bytes=finish)
     classes = max(2, network.outputs) if outputs.probabilities else 0
     layers = 2 if outputs.confidence else 1
     return demand(layout, network, source.dtype.itemsize, recipe.tiling.accumulator, layers, around, classes)
@@ -66,8 +63,9 @@ def disk_of(layout: Layout, source: Source, engine: Engine, recipe: Recipe, prep
         prepared_bytes: of the volume as it is prepared as a whole.
     """
     unpacked = source.unpacked_bytes if isinstance(source, VolumeSource) else 0
-    outputs, classes = recipe.outputs, len(engine.model.card.ids)
-    return disk(layout, classes, outputs.confidence, unpacked + prepared_bytes, outputs.probabilities)
+    outputs, ids = recipe.outputs, engine.model.card.ids
+    maps = disk(layout, len(ids), outputs.confidence, unpacked + prepared_bytes, outputs.probabilities)
+    return with_extras(maps, recipe, layout.region.size, ids)
 
 
 def _surroundings(layout: Layout, source: Source, probabilities: bool) -> Surroundings:
@@ -76,5 +74,5 @@ def _surroundings(layout: Layout, source: Source, probabilities: bool) -> Surrou
         cache = cache_bytes_of(source.storage_row_bytes)
         pixels = source.grid.shape[0] * source.grid.shape[1] * source.channels * source.dtype.itemsize
         band = 3 * _EXPORT_ROWS * layout.region.shape[1] + _BANDS_BYTES * probabilities
-        return Surroundings(_STORAGE_BYTES + min(cache, pixels), _REPORT_BYTES + band + cache // 2)
-    return Surroundings(_STORAGE_BYTES, _REPORT_BYTES + 6 * _SLAB_BYTES)
+        return Surroundings(_STORAGE_BYTES + min(cache, pixels), band + cache // 2)
+    return Surroundings(_STORAGE_BYTES, 6 * _SLAB_BYTES)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import ceil, prod
 
+from pipelines.planning.finishing import OFF
 from pipelines.planning.layout import NoRoomError
 from segflow.errors import PlanError, RecipeError
 from segflow.hardware import memory_left
@@ -60,6 +61,10 @@ def _changes(
     if network.in_flight > 1:
         yield "set tiling.batch: 1", changed(recipe, "tiling", batch=1), replace(network, in_flight=1)
     yield from _patches(recipe, network, patch, stride)
+    for name in (name for name in ("polygons", "dicom_seg") if getattr(recipe.outputs, name) is not None):
+        yield f"set {OFF[name]}", changed(recipe, "outputs", **{name: None}), network
+    if recipe.references is not None:
+        yield "set references: null", recipe.model_copy(update={"references": None}), network
 
 
 def _patches(

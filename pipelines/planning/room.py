@@ -6,7 +6,9 @@ import shutil
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
+from typing import Any
 
+from pipelines.planning.finishing import OFF
 from segflow.errors import PlanError
 from segflow.io.store import is_url
 from segflow.memory import shown
@@ -90,12 +92,20 @@ def _remedy(recipe: Recipe, disk: Disk, hidden: Path | None, room: Room) -> str:
     remedies = []
     layers = {"confidence": recipe.outputs.confidence, "probabilities": recipe.outputs.probabilities}
     for layer in (name for name, asked in layers.items() if asked):
-        plain = replace(disk, **{f"{layer}_bytes": 0})
-        if all(one.likely_bytes <= one.free_bytes for one in rooms(recipe, plain, hidden)):
+        without: dict[str, Any] = {f"{layer}_bytes": 0}
+        if _fits(recipe, replace(disk, **without), hidden):
             remedies.append(f"set outputs.{layer}: false")
+    for extra in disk.extras:
+        key = OFF.get(extra.name)
+        if key is not None and _fits(recipe, replace(disk, extras=tuple(set(disk.extras) - {extra})), hidden):
+            remedies.append(f"set {key}")
     wanted = ceil(room.likely_bytes * 1.05 / _GIB)
     remedies.append(f"set outputs.folder (or compute.staging) to a disk with {wanted} GiB free, or free as much here")
     return "; or ".join(remedies)
+
+
+def _fits(recipe: Recipe, disk: Disk, hidden: Path | None) -> bool:
+    return all(room.likely_bytes <= room.free_bytes for room in rooms(recipe, disk, hidden))
 
 
 def _bytes_in(folder: Path | None) -> int:

@@ -38,7 +38,8 @@ _LOG = logging.getLogger(__name__)
 _VERSION = 1
 """Raised when other numbers come out of the same label map and settings."""
 
-_MOST_CELLS = {"raster": 1 << 24, "volume": 1 << 28}
+MOST_CELLS = {"raster": 1 << 24, "volume": 1 << 28}
+"""Of a scene whose surfaces and objects are measured by `auto`."""
 _TILES = 32
 _LEAST_TILE = 16
 
@@ -214,7 +215,7 @@ def _settings(asked: Report, areas: tuple[NamedArea, ...], beside: Beside) -> st
 
 def _affordable(asked: bool | str, key: str, grid: Grid, left: dict[str, str]) -> bool:
     """Tell whether a dear part is measured; say why not."""
-    most = _MOST_CELLS[grid.kind]
+    most = MOST_CELLS[grid.kind]
     if asked == "auto" and grid.size > most:
         left[key] = f"the scene has {grid.size:,} cells, and report.{key}: auto stops at {most:,}; set it to true"
         return False

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from segflow.models.card import LabelClass
-from tests.making import make_model, write_raster
+from tests.dicoms import write_series
+from tests.making import make_model, write_labels, write_raster
 from tests.pipelines.measuring import Measured, measure
+from tests.segflow.io.exports.making import LIVER, REST, SPLEEN
 
 TINY = {"arguments": {"width": 1, "depth": 1}, "stride": 2}
 """A network so small that it is the pipeline that is measured."""
@@ -61,6 +63,43 @@ def require_as_planned(found: Measured) -> None:
     assert 0.8 <= peak / planned <= 1.2, f"{peak / 2**20:.0f} MiB, of {planned / 2**20:.0f} planned"
     assert sum(found.peaks) <= 1.2 * found.plan["memory_bytes"]
     assert found.report["run"]["peak_rss_bytes"] <= 1.01 * max(found.peaks)
+
+
+def require_as_planned_on_disk(found: Measured, folder: Path) -> None:
+    written = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    assert written <= 1.2 * found.plan["disk"]["output_most_bytes"]
+
+
+@pytest.mark.slow
+def test_a_raster_with_polygons_a_sieve_and_a_reference_holds_what_is_planned(tmp_path: Path) -> None:
+    raster = write_raster(tmp_path / "a.tif", (2048, 2048))
+    truth = np.add.outer(np.arange(2048), np.arange(2048)) // 300 % 4
+    write_labels(tmp_path / "t.tif", truth.astype(np.uint8), raster)
+    card = {"classes": many(4), "ignore": (), "patch": (256, 256)}
+    recipe = raster_recipe("finish", tmp_path, raster, card, tiling={"overlap": "32px"})
+    recipe |= {"postprocess": {"sieve": 8}, "references": str(tmp_path / "t.tif")}
+    found = measure({**recipe, "outputs": {"polygons": "gpkg", "coverage": True, "confidence": True}}, tmp_path)
+    require_as_planned(found)
+    require_as_planned_on_disk(found, tmp_path / "finish")
+
+
+def test_a_series_whose_segmentation_is_built_in_memory_holds_what_is_planned(tmp_path: Path) -> None:
+    values = np.add.outer(np.arange(160), np.add.outer(np.arange(160), np.arange(96))) // 9 % 255
+    write_series(tmp_path / "s", values.astype(np.int16), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    card = {"classes": (REST, LIVER, SPLEEN), "patch": (64, 64, 64)}
+    weights = make_model(tmp_path / "model", "volume", **TINY, **card)
+    recipe = {
+        "kind": "volume",
+        "name": "series",
+        "inputs": str(tmp_path / "s"),
+        "model": {"weights": str(weights)},
+        "compute": {"backend": "openvino"},
+        "tiling": {"overlap": "8px"},
+        "outputs": {"dicom_seg": True, "bids": True, "seg_nrrd": True},
+    }
+    found = measure(recipe, tmp_path)
+    require_as_planned(found)
+    require_as_planned_on_disk(found, tmp_path / "series")
 
 
 def test_a_raster_swept_whole_holds_what_is_planned(tmp_path: Path) -> None:

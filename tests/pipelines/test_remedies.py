@@ -126,6 +126,32 @@ def test_a_scene_whose_files_do_not_fit_on_the_disk_is_refused_with_what_would(
     require_room(plain, plan(plain, engine).disk)
 
 
+def test_polygons_that_fill_the_disk_are_named_among_what_can_be_left_out(
+    tmp_path: Path, weights: Path, engine: Engine
+) -> None:
+    tile = write_raster(tmp_path / "tile.tif", (64, 64))
+    raster = write_empty(tmp_path / "large.vrt", tile, int((shutil.disk_usage(tmp_path).free / 2.0) ** 0.5))
+    changes = {"outputs.folder": str(tmp_path / "out"), "compute.memory": "900 GB"}
+    asked = recipe_of(str(raster), weights, changes | {"outputs.polygons": ["gpkg", "fgb"]})
+    with pytest.raises(PlanError) as caught:
+        require_room(asked, plan(asked, engine).disk)
+    assert {"outputs.polygons": None} in remedies(caught.value)
+    without = recipe_of(str(raster), weights, changes)
+    require_room(without, plan(without, engine).disk)
+
+
+def test_polygons_that_do_not_fit_in_memory_are_named_among_what_can_be_left_out(
+    tmp_path: Path, weights: Path, engine: Engine
+) -> None:
+    raster = str(write_raster(tmp_path / "a.tif", (600, 600)))
+    need = plan(recipe_of(raster, weights), engine).demand.run_bytes(1)
+    tight = {"compute.memory": f"{need // MIB + 8} MiB"}
+    plan(recipe_of(raster, weights, tight), engine)
+    with pytest.raises(PlanError) as caught:
+        plan(recipe_of(raster, weights, tight | {"outputs.polygons": "gpkg"}), engine)
+    assert {"outputs.polygons": None} in remedies(caught.value)
+
+
 def test_what_an_interrupted_run_has_stored_is_not_asked_for_again(
     tmp_path: Path, weights: Path, engine: Engine
 ) -> None:
