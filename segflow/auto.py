@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _FAR = 1 << 16
 _LAYERS = 2
+_ACROSS = 32
+"""Patches side by side in a block, at least, for each that its neighbour runs again: 3 % more on an axis, at most."""
 _SHARE = 0.75
 """Of the memory allowed, what the projection of a patch may take; the rest is for what it does not know."""
 _REMEDY = "raise tiling.tolerance, give a larger tiling.patch (or auto), or state tiling.overlap"
@@ -181,7 +183,7 @@ def _patch(
     def fits(patch: tuple[int, ...]) -> bool:
         in_process = 0 if on_device else int(rate * prod(patch))
         needs = Network(len(card.channels), card.output_channels, in_process, settings.batch, memory.held)
-        layout = _whole(shape, patch, cut)
+        layout = _swept(shape, patch, cut, tiling.block)
         return demand(layout, needs, scene.itemsize, tiling.accumulator, _LAYERS).total_bytes <= _SHARE * room
 
     space = on_device * _SHARE if on_device else _SHARE * room - memory.held
@@ -200,14 +202,21 @@ def _patch(
     return found
 
 
-def _whole(shape: tuple[int, ...], patch: tuple[int, ...], cut: tuple[int, Profile]) -> Layout:
-    """Return a scene as one block."""
+def _swept(shape: tuple[int, ...], patch: tuple[int, ...], cut: tuple[int, Profile], block: int | str) -> Layout:
+    """Return a scene in blocks as the recipe says: by `auto` the narrowest that are worth a larger patch."""
     overlap, blend = cut
     step = tuple(n - overlap for n in patch)
     sweep = max(range(len(shape)), key=lambda axis: shape[axis])
     rows = rows_of(step[sweep])
-    block = tuple(-(-n // rows) * rows if axis == sweep else n for axis, n in enumerate(shape))
-    return Layout(Lattice.of(shape, patch, step, blend), shape, Box.whole(shape), sweep, block, rows)
+
+    def across(axis: int) -> int:
+        if isinstance(block, int):
+            return min(shape[axis], block)
+        repeated = max(1, -(-patch[axis] // step[axis]) - 1)
+        return shape[axis] if block == "whole" else min(shape[axis], _ACROSS * repeated * step[axis])
+
+    cells = tuple(-(-n // rows) * rows if axis == sweep else across(axis) for axis, n in enumerate(shape))
+    return Layout(Lattice.of(shape, patch, step, blend), shape, Box.whole(shape), sweep, cells, rows)
 
 
 def _bytes_a_cell(model: Model, settings: ForwardSettings) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from pipelines.network.engine import model_of
 from pipelines.planning.tolerance import dear
 from pipelines.runner import run
-from segflow.auto import AutoTiling
+from segflow.auto import AutoTiling, settle_tiling
 from segflow.memory import rss_bytes
+from segflow.models.card import LabelClass
 from segflow.patches import lattice_of
 from segflow.recipe import Recipe, Tiling, parse_recipe
 from segflow.report import SceneReport
@@ -80,6 +82,20 @@ def test_the_change_by_a_cut_is_measured_on_the_scene_and_stays_within_the_toler
     written = json.loads((tmp_path / "out" / "a_report.json").read_text())
     assert written["run"]["tiling"]["auto"]["change"] == auto.change
     assert "A cut may change a probability by 0.01" in (tmp_path / "out" / "a_report.html").read_text()
+
+
+def test_blocks_that_may_be_cut_across_leave_memory_for_patches_that_repeat_less(tmp_path: Path) -> None:
+    classes = tuple(LabelClass(id=k, name=f"class {k}", colour=f"#{k * 1000:06x}") for k in range(60))
+    weights = make_model(tmp_path / "many", classes=classes, ignore=())
+    compute = {"backend": "torch", "device": "cpu", "memory": f"{(rss_bytes() >> 20) + 1536} MiB"}
+    found = {}
+    for block in ("auto", "whole"):
+        tiling = {"patch": "auto", "overlap": "64px", "block": block}
+        data = {"kind": "raster", "inputs": "a.tif", "model": {"weights": str(weights)}, "tiling": tiling}
+        recipe = parse_recipe({**data, "compute": compute}, tmp_path)
+        found[block] = settle_tiling(recipe.tiling, recipe.compute, model_of(recipe), (20_000, 19_000), 1)
+    repeated = {block: prod(n / (n - auto.overlap) for n in auto.patch) for block, auto in found.items()}
+    assert repeated["auto"] < 0.85 * repeated["whole"]
 
 
 def test_a_plan_says_why_auto_repeats_much_and_what_the_default_would_do(tmp_path: Path) -> None:
