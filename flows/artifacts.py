@@ -23,7 +23,7 @@ from prefect.artifacts import (
 )
 from prefect.events import emit_event
 
-from flows.night import Night
+from flows.increment import Increment
 from pipelines.events import ChunkDone, Event, Listener, SceneEnded, SceneStarted
 from segflow.errors import first_line
 from segflow.recipe import Recipe, open_text
@@ -85,10 +85,10 @@ class Progress(AbstractContextManager["Progress"]):
             update_progress_artifact(self._artifact, progress=percent, description=text)
 
 
-def tell(recipe: Recipe, night: Night) -> None:
+def tell(recipe: Recipe, increment: Increment) -> None:
     """Show what a run came to; a run that found nothing new leaves nothing but its state."""
     with _kept_from_harm("results"):
-        _show(recipe, night)
+        _show(recipe, increment)
 
 
 @contextmanager
@@ -100,18 +100,20 @@ def _kept_from_harm(what: str) -> Iterator[None]:
         _LOG.warning("the server could not be told of %s: %s", what, first_line(error))
 
 
-def _show(recipe: Recipe, night: Night) -> None:
-    if night.drift:
+def _show(recipe: Recipe, increment: Increment) -> None:
+    if increment.drift:
         resource = {"prefect.resource.id": f"segflow.recipe.{recipe.name}", "prefect.resource.name": recipe.name}
-        emit_event("segflow.drift", resource=resource, payload={"drift": night.drift, "run": night.name})
-    if not night.scenes:
+        emit_event("segflow.drift", resource=resource, payload={"drift": increment.drift, "run": increment.name})
+    if not increment.scenes:
         return
-    create_table_artifact(_rows(night), key=_key(recipe.name, "scenes"), description=night.summary)
-    if classes := _classes(night):
+    create_table_artifact(_rows(increment), key=_key(recipe.name, "scenes"), description=increment.summary)
+    if classes := _classes(increment):
         create_table_artifact(classes, key=_key(recipe.name, "classes"), description="Classes, all scenes of this run")
-    create_markdown_artifact(_markdown(recipe, night), key=_key(recipe.name, "summary"), description=night.summary)
+    create_markdown_artifact(
+        _markdown(recipe, increment), key=_key(recipe.name, "summary"), description=increment.summary
+    )
     if previews_wanted(recipe):
-        _show_previews(recipe, night)
+        _show_previews(recipe, increment)
     _show_report(recipe)
 
 
@@ -135,14 +137,14 @@ def previews_wanted(recipe: Recipe) -> bool:
     return recipe.kind == "raster" if asked is None else asked
 
 
-def _show_previews(recipe: Recipe, night: Night) -> None:
+def _show_previews(recipe: Recipe, increment: Increment) -> None:
     """Show the first scenes as small pictures, which are part of the artifact: no server can open a run's folder.
 
     They are Markdown: Prefect's page prints an image artifact's address, all of its base64, below the picture.
     """
     from segflow.report.thumbnail import thumbnail
 
-    pages = ((item.scene, recipe.folder / f"{item.scene}_report.html") for item in night.scenes if item.report)
+    pages = ((item.scene, recipe.folder / f"{item.scene}_report.html") for item in increment.scenes if item.report)
     there = ((scene, page) for scene, page in pages if page.is_file())
     for number, (scene, page) in enumerate(islice(there, _PREVIEWS), 1):
         picture = thumbnail(page.read_text(encoding="utf-8"))
@@ -172,25 +174,25 @@ def _show_trained(recipe: Recipe, trained: Trained) -> None:
         create_table_artifact(scores, key=_key(recipe.name, "scores"), description="Scores on what was held back")
 
 
-def _rows(night: Night) -> list[dict[str, Any]]:
+def _rows(increment: Increment) -> list[dict[str, Any]]:
     rows = []
-    for item in night.scenes:
+    for item in increment.scenes:
         overall = None if item.report is None else item.report.overall
         iou = None if overall is None or overall.mean_iou is None else round(overall.mean_iou, 4)
-        state = "quarantined" if item.scene in night.quarantined else item.state
+        state = "quarantined" if item.scene in increment.quarantined else item.state
         rows.append({"scene": item.scene, "state": state, "mean IoU": iou, "error": _first(item.error)})
     return rows
 
 
-def _classes(night: Night) -> list[dict[str, Any]]:
+def _classes(increment: Increment) -> list[dict[str, Any]]:
     """Return a row a class: what it covers, and its scores where there is a reference and classes do not differ."""
     from segflow.report import run_report
     from segflow.report.numbers import area_column, volume_column
 
-    pooled = run_report(night.name, night.scenes, 0).pooled
+    pooled = run_report(increment.name, increment.scenes, 0).pooled
     scores = {} if pooled is None else {item.name: item for item in pooled.classes}
     sums: dict[str, Counter[str]] = {}
-    for item in night.scenes:
+    for item in increment.scenes:
         for told in () if item.report is None else item.report.classes:
             found = sums.setdefault(told.name, Counter())
             found["cells"] += told.pixels
@@ -217,19 +219,21 @@ def _score(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def _markdown(recipe: Recipe, night: Night) -> str:
-    lines = [f"# {night.name}: {night.state}", "", night.summary, "", f"Results: `{recipe.folder}`", ""]
+def _markdown(recipe: Recipe, increment: Increment) -> str:
+    lines = [f"# {increment.name}: {increment.state}", "", increment.summary, "", f"Results: `{recipe.folder}`", ""]
     if recipe.service.url is not None:
         lines += [f"[Report]({recipe.service.url}/report.html)", ""]
-    if recipe.publish is not None and not night.unsent:
+    if recipe.publish is not None and not increment.unsent:
         lines += [f"Sent to {', '.join(f'`{open_text(place)}`' for place in recipe.publish.to)}", ""]
     for title, told in (
-        ("Failed", [f"**{item.scene}**: {_first(item.error)}" for item in night.failed]),
-        ("In quarantine now", night.quarantined),
-        ("Drift", night.drift),
-        ("Not sent", [open_text(text) for text in night.unsent]),
-        ("Still being copied", night.look.waiting),
-        ("Leads out of the folder, not read", night.look.outside),
+        ("Failed", [f"**{item.scene}**: {_first(item.error)}" for item in increment.failed]),
+        ("In quarantine now", increment.quarantined),
+        ("Drift", increment.drift),
+        ("Not sent", [open_text(text) for text in increment.unsent]),
+        ("Still being copied", increment.inventory.waiting),
+        ("Leads out of the folder, not read", increment.inventory.outside),
+        ("Gives no scene", [_first(text) for text in increment.inventory.unreadable]),
+        ("Taken over by another run", increment.lost),
     ):
         lines += [f"## {title}", "", *(f"- {text}" for text in told), ""] if told else []
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from segflow.errors import SegflowError
 from segflow.recipe import Recipe
 
 if TYPE_CHECKING:
-    from flows.night import Night
+    from flows.increment import Increment
     from pipelines.runner import Outcome
 
 
@@ -30,9 +30,9 @@ def launch(recipe: Recipe, selection: Selection, *, force: bool, listener: Liste
     return with_workers(recipe, selection, force=force, listener=listener)
 
 
-def launch_new(recipe: Recipe, *, backfill: bool, listener: Listener, prefect: bool = False) -> Night:
+def launch_new(recipe: Recipe, *, backfill: bool, listener: Listener, prefect: bool = False) -> Increment:
     """Run what is new by the ledger, as `launch` does."""
-    from flows.night import run_night
+    from flows.incremental import run_increment
 
     if prefect or prefect_configured():
         from flows.prefect_flow import run_new_as_flow
@@ -40,7 +40,7 @@ def launch_new(recipe: Recipe, *, backfill: bool, listener: Listener, prefect: b
 
         reach()
         return run_new_as_flow(recipe, backfill=backfill, listener=listener)
-    return run_night(recipe, backfill=backfill, listener=listener)
+    return run_increment(recipe, backfill=backfill, listener=listener)
 
 
 def require_prefect() -> str:

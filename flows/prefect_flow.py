@@ -14,9 +14,10 @@ from prefect.states import Completed, Failed
 from pydantic import ValidationError
 
 from flows.artifacts import Progress, tell, tell_trained
+from flows.increment import Increment
+from flows.incremental import run_increment
 from flows.ledger.private import Private
 from flows.masked_log import mask_logs, masked_errors
-from flows.night import Night, run_night
 from flows.run_log import progress_logged
 from flows.slots import slots
 from flows.workers import with_workers
@@ -56,7 +57,7 @@ class _Call:
     listener: Listener = _silent
     recipe: Recipe | None = None
     outcome: list[Outcome] = field(default_factory=list)
-    night: list[Night] = field(default_factory=list)
+    increment: list[Increment] = field(default_factory=list)
     report: Callable[[str, Point | Scored], None] | None = None
     trained: list[Trained] = field(default_factory=list)
 
@@ -119,14 +120,14 @@ def segment_new(*, backfill: bool = False, recipe: Recipe) -> State[None]:
     parsed = call.recipe or _filled(recipe)
     name = str(runtime.flow_run.name)
     with masked_errors(), progress_logged(), slots(parsed), Progress(parsed.name, call.listener) as listener:
-        night = run_night(parsed, backfill=backfill, listener=listener, stages=_stages, name=name)
-    call.night.append(night)
-    for item in night.scenes:
+        increment = run_increment(parsed, backfill=backfill, listener=listener, stages=_stages, name=name)
+    call.increment.append(increment)
+    for item in increment.scenes:
         (logger.error if item.error else logger.info)("%s: %s", item.scene, item.error or item.state)
-    tell(parsed, night)
-    if night.state == "failed":
-        return Failed(message=night.summary)
-    return Completed(message=night.summary, name="Degraded" if night.state == "degraded" else "Completed")
+    tell(parsed, increment)
+    if increment.state == "failed":
+        return Failed(message=increment.summary)
+    return Completed(message=increment.summary, name="Degraded" if increment.state == "degraded" else "Completed")
 
 
 def _filled(recipe: Recipe) -> Recipe:
@@ -196,11 +197,11 @@ def train_as_flow(recipe: Recipe, report: Callable[[str, Point | Scored], None] 
     return call.trained[0]
 
 
-def run_new_as_flow(recipe: Recipe, *, backfill: bool, listener: Listener) -> Night:
+def run_new_as_flow(recipe: Recipe, *, backfill: bool, listener: Listener) -> Increment:
     """Run what is new as a flow run of the configured Prefect API, and return what it came to.
 
     Raises:
-        SegflowError: the run as a whole cannot be, as in `run_night`; or the recipe cannot be shown as it was written.
+        SegflowError: the run as a whole cannot be (`run_increment`), or the recipe cannot be shown as it was written.
     """
     call = _Call(listener, recipe)
     token = _call.set(call)
@@ -208,9 +209,9 @@ def run_new_as_flow(recipe: Recipe, *, backfill: bool, listener: Listener) -> Ni
         state = segment_new(recipe=_shown(recipe), backfill=backfill, return_state=True)
     finally:
         _call.reset(token)
-    if not call.night:
+    if not call.increment:
         state.result()
-    return call.night[0]
+    return call.increment[0]
 
 
 def _selection(data: dict[str, Any]) -> Selection:

@@ -54,13 +54,13 @@ def _new(recipe: Recipe, selection: Selection, options: argparse.Namespace) -> i
             "leave the other flag out; `segflow retry RECIPE SCENE` lets a scene be done again",
         )
     with progress(quiet=options.quiet > 0) as listener:
-        night = launch_new(recipe, backfill=options.backfill, listener=listener, prefect=options.prefect)
+        increment = launch_new(recipe, backfill=options.backfill, listener=listener, prefect=options.prefect)
     if options.json:
-        sys.stdout.write(json.dumps(night.to_json(), indent=2) + "\n")
+        sys.stdout.write(json.dumps(increment.to_json(), indent=2) + "\n")
     elif options.quiet == 0:
-        sys.stdout.write(night.summary + "\n")
-    for scene in night.failed:
+        sys.stdout.write(increment.summary + "\n")
+    for scene in increment.failed:
         sys.stderr.write(f"segflow: {scene.scene}: {scene.error}\n")
-    for text in night.unsent:
+    for text in (*increment.inventory.unreadable, *increment.unsent):
         sys.stderr.write(f"segflow: {text}\n")
-    return DONE if night.state == "done" else SOME_FAILED
+    return DONE if increment.state == "done" else SOME_FAILED

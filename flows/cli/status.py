@@ -30,14 +30,14 @@ _NONE = """  no run by `segflow run --new`, `serve` or `deploy` yet, which alone
 def main(options: argparse.Namespace) -> int:
     """Show what the ledger knows of a recipe, and what its inputs hold that it does not know."""
     from flows.ledger import open_ledger
-    from flows.ledger.looking import Looker
+    from flows.ledger.intake import Intake
     from pipelines.network.engine import model_of
 
     recipe = recipe_of(options)
     with open_ledger(recipe, make=False) as ledger:
         if options.log is not None:
             return _log(ledger, options)
-        look = Looker(recipe, model_of(recipe), ledger).look(note=False)
+        look = Intake(recipe, model_of(recipe), ledger).look(note=False)
         counts, rows = ledger.tally(), [asdict(row) for row in ledger.rows()]
         failed = {row["name"] for row in rows if row["state"] == "failed"}
         found = {

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import (
@@ -30,59 +29,12 @@ from sqlalchemy import (
 )
 
 from flows.ledger.holder import is_gone, this_process
-from flows.ledger.tables import RUN, SCENE, SEEN, STATES, TALLY, clock
+from flows.ledger.rows import Row, RunRow, Sighting, Stamps, State
+from flows.ledger.tables import NOT_DONE, RUN, SCENE, SEEN, STATES, TALLY, clock
 from segflow.recipe import Service
 
-State = Literal["pending", "running", "failed", "quarantined", "done"]
-Stamps = str
-"""Size, time and inode of a scene's files, as JSON."""
 _MANY = 500
 _LOST = "the run that had it ended without a word: it was killed, or the machine went down or out of memory"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What the ledger says of a scene. See `flows.ledger.tables.SCENE`."""
-
-    identity: str
-    name: str
-    state: State
-    failures: int
-    losses: int
-    owner: str | None
-    host: str | None
-    lease: float | None
-    recipe: str
-    weights: str
-    changed: float
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """Files as they were seen: since when, and of what content and state, where that is known."""
-
-    stamps: Stamps
-    since: float
-    identity: str | None
-    state: State | None
-    held: bool
-    recipe: str | None
-    weights: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """What the ledger remembers of a run. See `flows.ledger.tables.RUN`."""
-
-    number: int
-    name: str
-    began: float
-    ended: float
-    state: str
-    done: int
-    failed: int
-    facts: Any
 
 
 class Ledger:
@@ -173,7 +125,7 @@ class Ledger:
             again = update(SCENE).values(state="pending", failures=0, losses=0, error=None, log=None, changed=clock(db))
             if names is None:
                 which = [SCENE.c.pipeline == self._pipeline, SCENE.c.state.in_(("failed", "quarantined"))]
-                which.append(SCENE.c.state != "done")  # which the index is of
+                which.append(NOT_DONE)
                 return sorted(db.execute(again.where(*which).returning(SCENE.c.name)).scalars())
             found = [
                 db.execute(again.where(*which).returning(SCENE.c.name)).scalars().all()
@@ -210,7 +162,7 @@ class Ledger:
 
     def rows(self, *which: ColumnElement[bool]) -> Iterator[Row]:
         """Yield scenes, those that are not done when nothing is asked for, the latest change first."""
-        which = which or (SCENE.c.state != "done",)
+        which = which or (NOT_DONE,)
         columns = [SCENE.c[name] for name in Row.__slots__]
         asked = select(*columns).where(SCENE.c.pipeline == self._pipeline, *which).order_by(SCENE.c.changed.desc())
         with self._reading() as db:

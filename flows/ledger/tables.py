@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     func,
     insert,
     inspect,
@@ -58,6 +59,9 @@ Index(
     sqlite_where=SCENE.c.state != "done",
     postgresql_where=SCENE.c.state != "done",
 )
+
+NOT_DONE = SCENE.c.state != bindparam("done", "done", literal_execute=True)
+"""As the index says it, word for word: by a parameter a database may not know that it serves."""
 
 TALLY = Table(
     "segflow_tally",

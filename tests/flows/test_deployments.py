@@ -208,7 +208,7 @@ def as_a_form_sends(schema: dict[str, Any], part: dict[str, Any], written: dict[
 def test_a_run_that_is_started_from_the_form_is_of_the_recipe_as_it_is_written(kind: str, tiling: Any) -> None:
     from prefect.utilities.callables import parameter_schema
 
-    from flows.ledger.looking import fingerprint_of
+    from flows.ledger.intake import fingerprint_of
     from flows.prefect_flow import segment_new
 
     schema = parameter_schema(segment_new).definitions

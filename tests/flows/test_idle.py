@@ -22,9 +22,9 @@ IDLE = """
 import json, sys
 from pathlib import Path
 import flows.prefect_flow
-from flows.night import run_night
+from flows.incremental import run_increment
 from segflow.recipe import read_recipe
-night = run_night(read_recipe(Path(sys.argv[1])))
+night = run_increment(read_recipe(Path(sys.argv[1])))
 print(json.dumps([night.to_json(), sorted(sys.modules)]))
 """
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flows.incremental import run_increment
 from flows.ledger import open_ledger
-from flows.ledger.looking import Looker
+from flows.ledger.intake import Intake
 from flows.ledger.tables import SEEN
-from flows.night import run_night
 from pipelines.events import Event, SceneEnded
 from pipelines.network.engine import model_of
 from segflow.recipe import Recipe, read_recipe
@@ -29,7 +29,7 @@ OLD = 1_000_000_000
 def looker_of(recipe: Recipe) -> Iterator[Any]:
     """Look for a recipe's scenes twice, and give what the second look found, and the ledger."""
     with open_ledger(recipe) as ledger:
-        looker = Looker(recipe, model_of(recipe), ledger)
+        looker = Intake(recipe, model_of(recipe), ledger)
         looker.look()
         yield looker.look(), ledger, looker
 
@@ -100,7 +100,7 @@ def test_a_folder_of_dicom_that_is_broken_is_told_and_keeps_nobody_up(making: An
     age(making.folder / "in")
     recipe = read_recipe(making.recipe(kind="volume", inputs="in/*", service=SERVICE | {"settle_seconds": 5.0}))
     with open_ledger(recipe) as ledger:
-        look = Looker(recipe, model_of(recipe), ledger).look()
+        look = Intake(recipe, model_of(recipe), ledger).look()
     assert len(look.waiting) == 2  # the good one, seen for the first time, and the empty one
     assert len(look.unreadable) == 1
     assert "series" in look.unreadable[0]
@@ -121,7 +121,7 @@ def test_a_clock_that_was_set_back_lets_no_file_wait_for_ever(making: Any) -> No
     making.raster("in/a.tif", shape=(40, 40))
     recipe = read_recipe(making.recipe(inputs="in", service=SERVICE))
     with open_ledger(recipe) as ledger:
-        looker = Looker(recipe, model_of(recipe), ledger)
+        looker = Intake(recipe, model_of(recipe), ledger)
         looker.look()
         with ledger._engine.begin() as db:
             db.execute(SEEN.update().values(since=ledger_now(ledger) + 1e6))  # a year of the wrong clock
@@ -150,7 +150,7 @@ def test_what_a_slow_run_says_late_does_not_count(making: Any) -> None:
                 assert other.claim(identity, "a", "recipe", "w")
                 assert other.done(identity)
 
-        night = run_night(recipe, listener=slow)
+        night = run_increment(recipe, listener=slow)
         assert (night.scenes, night.lost, night.state) == ([], ["a"], "done")
         assert "1 taken over by another run" in night.summary
         assert other.tally()["done"] == 1
@@ -166,7 +166,7 @@ def test_a_run_that_finds_more_while_it_works_tells_of_all_in_its_report(making:
         if isinstance(event, SceneEnded) and event.state.scene == "a":
             making.raster("in/b.tif", shape=(60, 60), seed=1)
 
-    night = run_night(recipe, listener=delivering)
+    night = run_increment(recipe, listener=delivering)
     assert [item.scene for item in night.scenes] == ["a", "b"]
     assert [item["scene"] for item in making.report()["scenes"]] == ["a", "b"]
 
@@ -188,9 +188,9 @@ def test_status_makes_no_ledger(making: Any, segflow: Any) -> None:
     (20, 1, 0.05, "degraded"), (19, 1, 0.05, "failed"), (2, 1, 0.0, "failed"), (2, 1, 0.5, "degraded"),
 ])  # fmt: skip
 def test_max_failed_is_a_share_of_what_was_tried(tried: int, failed: int, share: float, state: str) -> None:
-    from flows.night import Night
+    from flows.increment import Increment
     from segflow.report import SceneState
 
     states = [SceneState(scene=f"s{n}", state="failed" if n < failed else "done") for n in range(tried)]
     states = [item.model_copy(update={"error": "broken"}) if item.state == "failed" else item for item in states]
-    assert Night("night", share, states).state == state
+    assert Increment("night", share, states).state == state

@@ -1,19 +1,19 @@
-"""A night's run: what is new by the ledger, each scene once, until nothing new is found."""
+"""An incremental run: what is new by the ledger, each scene once, until nothing new is found."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event as Signal
 from threading import Thread
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
+from flows.increment import Increment
 from flows.ledger import Ledger, Row, open_ledger
-from flows.ledger.looking import Look, Looker
+from flows.ledger.intake import Intake
 from flows.scene_log import SceneLog
 from flows.workers import with_workers
 from pipelines.events import Event, Listener, SceneEnded, SceneStarted
@@ -34,93 +34,15 @@ _BACK = 100
 _COMPARED = 7
 """How many of them are compared with, at most: of their median an odd run moves nothing."""
 
-NightState = Literal["done", "degraded", "failed"]
 
-
-@dataclass(slots=True)
-class Night:
-    """What a run of what is new came to.
-
-    Attributes:
-        name: of the run.
-        scenes: what became of each scene that was tried.
-        look: what the last look found.
-        quarantined: names of scenes that were put into quarantine.
-        max_failed: share of scenes that may fail.
-        unsent: what could not be made of all scenes, or sent elsewhere, in words; the next run tries it again.
-        drift: what moved by more than `service.drift` from earlier runs, in words.
-        lost: scenes that another run took meanwhile, since this one was not heard of: what became of them counts there.
-        busy: whether another run is at work in the folder, to which the rest was left.
-    """
-
-    name: str
-    max_failed: float
-    scenes: list[SceneState] = field(default_factory=list)
-    look: Look = field(default_factory=Look)
-    quarantined: list[str] = field(default_factory=list)
-    busy: bool = False
-    unsent: list[str] = field(default_factory=list)
-    drift: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-
-    @property
-    def failed(self) -> list[SceneState]:
-        """The scenes that failed."""
-        return [item for item in self.scenes if item.error is not None]
-
-    @property
-    def state(self) -> NightState:
-        """done; degraded: some scenes failed; failed: more than `max_failed` of them."""
-        if not self.failed:
-            return "degraded" if self.unsent or self.look.unreadable else "done"
-        return "failed" if len(self.failed) > self.max_failed * len(self.scenes) else "degraded"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return {
-            "state": self.state,
-            "scenes": [{"scene": item.scene, "state": item.state, "error": item.error} for item in self.scenes],
-            "quarantined": self.quarantined,
-            "waiting": self.look.waiting,
-            "running": self.look.held,
-            "outside": self.look.outside,
-            "unreadable": self.look.unreadable,
-            "lost": self.lost,
-            "known": self.look.known,
-            "busy": self.busy,
-            "unsent": self.unsent,
-            "drift": self.drift,
-        }
-
-    @property
-    def summary(self) -> str:
-        """One line for a log, a list of runs, a message."""
-        done, failed = len(self.scenes) - len(self.failed), self.failed
-        parts = [f"{done} new" if self.scenes else "nothing new"]
-        parts += [f"{len(failed)} failed ({_some([item.scene for item in failed])})"] if failed else []
-        for names, what in (
-            (self.quarantined, "put into quarantine"),
-            (self.look.waiting, "still being copied"),
-            (self.look.held, "with another run"),
-            (self.look.outside, "outside of the folder"),
-            (self.look.unreadable, "unreadable"),
-            (self.lost, "taken over by another run"),
-        ):
-            parts += [f"{len(names)} {what}"] if names else []
-        parts += [f"{len(self.unsent)} not sent"] if self.unsent else []
-        parts += [f"drift: {'; '.join(self.drift)}"] if self.drift else []
-        parts += [f"{max(0, self.look.known - done)} known before"]
-        return ", ".join(parts) + ("; another run is at work here" if self.busy else "")
-
-
-def run_night(
+def run_increment(
     recipe: Recipe,
     *,
     backfill: bool = False,
     listener: Listener = lambda _: None,
     stages: Callable[[], Stages | None] = lambda: None,
     name: str = "run",
-) -> Night:
+) -> Increment:
     """Segment what is new, each scene once, whoever else asks for it at the same time.
 
     Killed at any moment, it leaves scenes that the next run takes up where they were.
@@ -136,41 +58,41 @@ def run_night(
         SegflowError: the run as a whole cannot be: the model, the folder, the ledger, the cluster.
     """
     model = model_of(recipe)
-    night = Night(name, recipe.service.max_failed)
+    increment = Increment(name, recipe.service.max_failed)
     with open_ledger(recipe) as ledger:
         began, before = ledger.now(), None
-        looker = Looker(recipe, model, ledger, backfill)
-        turn = _Turn(ledger, looker, night, listener, backfill)
+        intake = Intake(recipe, model, ledger, backfill)
+        claims = _Claims(ledger, intake, increment, listener, backfill)
         with _alive(ledger, recipe.service.lease_seconds):
             try:
-                while fresh := _fresh(looker, turn, recipe):
+                while fresh := _fresh(intake, claims, recipe):
                     from pipelines.runner import Lot
 
                     before = before or _before(ledger)
                     outcome = with_workers(
                         recipe,
                         Selection(),
-                        listener=turn.heard,
+                        listener=claims.heard,
                         stages=stages(),
                         force=False,
-                        lot=Lot(fresh, turn.admit, before, tuple(night.scenes)),
+                        lot=Lot(fresh, claims.admit, before, tuple(increment.scenes)),
                     )
-                    turn.left(outcome, {item.name for item in fresh})
+                    claims.left(outcome, {item.name for item in fresh})
             except BusyError as error:
-                night.busy = True
+                increment.busy = True
                 _LOG.warning("%s; what is new is left to it", error.found)
             finally:
-                turn.end()
-        done = len(night.scenes) - len(night.failed)
-        if night.scenes:
+                claims.end()
+        done = len(increment.scenes) - len(increment.failed)
+        if increment.scenes:
             from segflow.report import drift_of, results_of, run_report
 
-            now = results_of(run_report(name, night.scenes, 0))
+            now = results_of(run_report(name, increment.scenes, 0))
             drift = drift_of(before, now, recipe.service.drift)
-            night.drift = [] if drift is None else list(drift.told)
+            increment.drift = [] if drift is None else list(drift.told)
             facts = {} if now is None else now.model_dump(exclude={"run"})
-            ledger.ran(name, began, night.state, done, len(night.failed), facts)
-    return night
+            ledger.ran(name, began, increment.state, done, len(increment.failed), facts)
+    return increment
 
 
 def _before(ledger: Ledger) -> Results | None:
@@ -186,40 +108,40 @@ def _before(ledger: Ledger) -> Results | None:
     return median_of([Results(run=run.name, **run.facts) for run in good], names)
 
 
-def _fresh(looker: Looker, turn: _Turn, recipe: Recipe) -> list[NamedScene]:
+def _fresh(intake: Intake, claims: _Claims, recipe: Recipe) -> list[NamedScene]:
     """Look for scenes that this run has not tried; wait for files to settle, and for runs that seem to be dead."""
     end, beat = monotonic() + recipe.service.lease_seconds * 1.25, recipe.service.lease_seconds / _BEATS
     settled = alive = False
     while True:
-        turn.night.look = look = looker.look()
-        fresh = [item for item in look.fresh if item.name not in turn.tried]
+        claims.increment.inventory = look = intake.look()
+        fresh = [item for item in look.fresh if item.name not in claims.tried]
         if look.waiting and not settled:
             settled = True
             sleep(recipe.service.settle_seconds)
         elif fresh:
             return fresh
         elif look.held and not alive and monotonic() < end:
-            alive = not turn.may_be_dead(look.held)
+            alive = not claims.may_be_dead(look.held)
             sleep(0 if alive else min(1.0, beat / 2))
         else:
             return []
 
 
-class _Turn:
+class _Claims:
     """Scenes as they come to this run: claimed before, told to the ledger after."""
 
     def __init__(
         self,
         ledger: Ledger,
-        looker: Looker,
-        night: Night,
+        intake: Intake,
+        increment: Increment,
         listener: Listener,
         backfill: bool,
     ) -> None:
-        self.night = night
+        self.increment = increment
         self.tried: set[str] = set()
         self._ledger = ledger
-        self._looker = looker
+        self._intake = intake
         self._listener = listener
         self._backfill = backfill
         self._identities: dict[str, str] = {}
@@ -232,13 +154,13 @@ class _Turn:
         self._log.begin()
         error = None
         try:
-            identity = self._looker.identify(item)
+            identity = self._intake.identify(item)
         except SegflowError as told:
             error = str(told)
-            identity = self._looker.identify_broken(item)
+            identity = self._intake.identify_broken(item)
         if identity in self._identities.values():
             return False  # the same content under another name
-        if not self._ledger.claim(identity, item.name, *self._looker.made, self._backfill):
+        if not self._ledger.claim(identity, item.name, *self._intake.made, self._backfill):
             return False
         self._identities[item.name] = identity
         if error is None:
@@ -265,17 +187,17 @@ class _Turn:
         else:
             told = self._ledger.failed(identity, open_text(state.error), self._log.text())
         if told is None:
-            self.night.lost.append(state.scene)
+            self.increment.lost.append(state.scene)
             _LOG.warning("%s: another run took it meanwhile, and its result counts", state.scene)
             return
-        self.night.scenes.append(state)
+        self.increment.scenes.append(state)
         if told == "quarantined":
-            self.night.quarantined.append(state.scene)
+            self.increment.quarantined.append(state.scene)
 
     def left(self, outcome: Outcome, names: set[str]) -> None:
         """Take note of what could not be sent: its scenes come again in the next run, which sends them."""
         if outcome.unpublished:
-            self.night.unsent.extend(outcome.unpublished)
+            self.increment.unsent.extend(outcome.unpublished)
             whole = (item.scene for item in outcome.report.scenes if item.error is None and item.scene in names)
             self._ledger.retry([self._identities[scene] for scene in whole if scene in self._identities])
 
@@ -312,7 +234,3 @@ def _alive(ledger: Ledger, lease_seconds: float) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-
-
-def _some(names: list[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flows.ledger.ledger import Ledger, Sighting, Stamps
+from flows.ledger.ledger import Ledger
 from flows.ledger.private import Private, bases_of, is_private
+from flows.ledger.rows import Sighting, Stamps
 from pipelines.planning.naming import is_dicom
 from pipelines.planning.scenes import NamedScene, find_scenes, with_key
 from segflow.errors import InputError, NothingThereError, SegflowError
@@ -29,7 +30,7 @@ UNFINISHED = (".part", ".partial", ".tmp", ".filepart", ".crdownload")
 
 
 @dataclass(slots=True)
-class Look:
+class Inventory:
     """What a look at the inputs found.
 
     Attributes:
@@ -49,7 +50,7 @@ class Look:
     known: int = 0
 
 
-class Looker:
+class Intake:
     """Looks for new scenes of a recipe, again and again.
 
     Args:
@@ -72,7 +73,7 @@ class Looker:
         """By what scenes are made: fingerprint of the recipe, sha256 of the weights. Read when a scene needs it."""
         return fingerprint_of(self._recipe), self._model.sha256
 
-    def look(self, note: bool = True) -> Look:
+    def look(self, note: bool = True) -> Inventory:
         """Look once. Two looks, `service.settle_seconds` apart, tell a whole file from one that is being copied.
 
         Args:
@@ -81,7 +82,7 @@ class Looker:
         Raises:
             SegflowError: the recipe means no scenes; an empty folder is no error.
         """
-        look, seen = Look(), dict[str, Stamps]()
+        look, seen = Inventory(), dict[str, Stamps]()
         scenes = self._scenes(look)
         before = self._ledger.sightings(self._key(item) for item in scenes)
         now = self._ledger.now()
@@ -150,7 +151,7 @@ class Looker:
             return self._stamps(item, ()) != before.stamps
         return bool(stamps_of(_stamped(before.stamps) or item.scene.paths) != json.loads(before.stamps))
 
-    def _scenes(self, look: Look) -> Sequence[NamedScene]:
+    def _scenes(self, look: Inventory) -> Sequence[NamedScene]:
         """Return all scenes; what is none yet, or cannot be one, is told and keeps nobody up."""
         self._private.hide_places()
         recipe, card, gaps = self._recipe, self._model.card, Gaps()
@@ -176,7 +177,9 @@ class Looker:
         young = time.time() - self._recipe.service.settle_seconds
         return not changed or max(changed) / 1e9 > young or _is_unfinished([place])
 
-    def _sort(self, item: NamedScene, before: Sighting | None, now: float, look: Look, seen: dict[str, Stamps]) -> None:
+    def _sort(
+        self, item: NamedScene, before: Sighting | None, now: float, look: Inventory, seen: dict[str, Stamps]
+    ) -> None:
         """Put one scene where it belongs."""
         paths = item.scene.paths
         if is_remote(paths[0]):
@@ -197,7 +200,7 @@ class Looker:
             look.waiting.append(item.name)
         return None
 
-    def _by_state(self, item: NamedScene, before: Sighting | None, look: Look) -> None:
+    def _by_state(self, item: NamedScene, before: Sighting | None, look: Inventory) -> None:
         """Put a scene of known content where it belongs."""
         if before is not None and before.held:
             look.held.append(item.name)

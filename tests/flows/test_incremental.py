@@ -245,7 +245,7 @@ def test_passwords_come_to_no_ledger(making: Any, segflow: Any, nightly: Any) ->
 @pytest.mark.slow
 def test_looking_at_ten_thousand_known_scenes_takes_less_than_two_seconds(making: Any, nightly: Any) -> None:
     from flows.ledger import open_ledger
-    from flows.ledger.looking import Looker
+    from flows.ledger.intake import Intake
     from pipelines.network.engine import model_of
     from segflow.recipe import read_recipe
 
@@ -254,7 +254,7 @@ def test_looking_at_ten_thousand_known_scenes_takes_less_than_two_seconds(making
     for number in range(1, 10_000):
         (making.folder / "in" / f"s{number}.tif").write_bytes(first.read_bytes()[:100] + str(number).encode())
     with open_ledger(recipe) as ledger:
-        looker = Looker(recipe, model_of(recipe), ledger)
+        looker = Intake(recipe, model_of(recipe), ledger)
         looker.look()
         for item in looker.look().fresh:
             identity = looker.identify_broken(item)
