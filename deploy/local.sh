@@ -6,6 +6,8 @@ cd "$(dirname "$0")/.."
 bin=$PWD/.venv/bin place=$PWD/demo/service port=${PORT:-4200}
 export PREFECT_HOME=$place/prefect PREFECT_API_URL=http://127.0.0.1:$port/api
 export PREFECT_UI_API_URL=$PREFECT_API_URL  # else the page asks port 4200, whatever the server's
+# Leases of slots on the disk: a killed server forgets those in its memory, and the slots would never be free again.
+export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1
 
 running() { [ -e "$place/$1.pid" ] && kill -0 "$(cat "$place/$1.pid")" 2>/dev/null; }

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.flows.servers import LEASES
+
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 
 
@@ -71,6 +73,15 @@ def test_ports_are_published_on_loopback_only() -> None:
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
     assert "--host 127.0.0.1" in (DEPLOY / "systemd" / "segflow-server.service").read_text()
+
+
+def test_a_server_that_is_killed_remembers_who_holds_a_slot() -> None:
+    setting = f"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE={LEASES}"
+    for name in ("local.sh", "systemd/segflow-server.service"):
+        assert setting in (DEPLOY / name).read_text()
+    server = compose()["services"]["server"]
+    assert server["environment"]["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] == LEASES
+    assert server["volumes"] == [f"state:{server['environment']['PREFECT_HOME']}"]
 
 
 def test_secrets_come_from_the_environment() -> None:

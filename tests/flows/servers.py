@@ -18,6 +18,9 @@ import httpx
 from tests.flows.clusters import Kept
 from tests.flows.ledgers import free_port
 
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+"""Who holds a slot, kept on the disk: a killed server forgets what is in its memory, and never frees the slot."""
+
 
 @contextmanager
 def server(home: Path, **settings: str) -> Iterator[str]:
@@ -42,7 +45,7 @@ def supervised(home: Path) -> Iterator[tuple[str, Kept]]:
 
     def start() -> subprocess.Popen[bytes]:
         with (home / "server.log").open("ab") as log:
-            env = _environment(home, {})
+            env = _environment(home, {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES})
             return subprocess.Popen(_command(port), env=env, stdout=log, stderr=log, start_new_session=True)
 
     kept = Kept(start, over)
