@@ -20,9 +20,7 @@ from pipelines.network.settle import settle
 from pipelines.planning.naming import forget_unused_key
 from pipelines.planning.scenes import NamedScene, Selection, find_scenes, with_key
 from pipelines.predict import Executor, InProcess
-from pipelines.publishing.exporting import (
-    exporters_of,
-)
+from pipelines.publishing.exporting import exporters_of
 from pipelines.publishing.outputs import require_nothing_overwritten
 from pipelines.publishing.together import write_together
 from pipelines.telling import Told

@@ -52,7 +52,7 @@ def finish_bytes(recipe: Recipe, cells: int, writing_bytes: int) -> int:
     Args:
         recipe: what is asked for.
         cells: of the label map.
-        writing_bytes: what the label map's own file and its page take.
+        writing_bytes: what writing the label map's own file takes.
     """
     peak = held = 0
     for step in _steps(recipe, cells, writing_bytes):
