@@ -24,8 +24,8 @@ import rasterio
 import yaml
 from distributed import Client, LocalCluster
 
-from flows.cluster import NEVER, Fleet
-from flows.dask_executor import connected
+from flows.dask.cluster import NEVER, Fleet
+from flows.dask.executor import connected
 from pipelines.journal import ChunkRecord
 from pipelines.network.settle import settle
 from pipelines.planning.prepare import plan_scene
@@ -40,10 +40,10 @@ CELLS = 64
 
 def dask_setup(_worker: Any) -> None:
     """Have a worker answer at once; Dask calls this in each worker process."""
-    import flows.dask_worker
+    import flows.dask.worker
 
-    flows.dask_worker.run_block = _nothing  # type: ignore[assignment]
-    flows.dask_worker._forward = lambda *_: None  # type: ignore[assignment, return-value]
+    flows.dask.worker.run_block = _nothing  # type: ignore[assignment]
+    flows.dask.worker._forward = lambda *_: None  # type: ignore[assignment, return-value]
 
 
 def _nothing(_staging: Any, plan: Any, job: Any, *_rest: Any) -> Iterator[ChunkRecord]:

@@ -1,4 +1,4 @@
-"""How it runs: the command line, the Prefect flow, and Dask."""
+"""How it runs: the command line, on Dask, under Prefect, and what is new by the ledger."""
 
 import os
 

@@ -14,17 +14,17 @@ from segflow.errors import SegflowError
 from segflow.recipe import Recipe
 
 if TYPE_CHECKING:
-    from flows.increment import Increment
+    from flows.incremental.increment import Increment
     from pipelines.runner import Outcome
 
 
 def launch(recipe: Recipe, selection: Selection, *, force: bool, listener: Listener, prefect: bool = False) -> Outcome:
     """Run a recipe: as a Prefect flow run when an API is configured or `prefect` is set, else directly."""
     if prefect or prefect_configured():
-        from flows.reaching import reach
+        from flows.prefect.reaching import reach
 
         reach()
-        from flows.prefect_flow import run_as_flow
+        from flows.prefect.flow import run_as_flow
 
         return run_as_flow(recipe, selection, force=force, listener=listener)
     return with_workers(recipe, selection, force=force, listener=listener)
@@ -32,11 +32,11 @@ def launch(recipe: Recipe, selection: Selection, *, force: bool, listener: Liste
 
 def launch_new(recipe: Recipe, *, backfill: bool, listener: Listener, prefect: bool = False) -> Increment:
     """Run what is new by the ledger, as `launch` does."""
-    from flows.incremental import run_increment
+    from flows.incremental.run import run_increment
 
     if prefect or prefect_configured():
-        from flows.prefect_flow import run_new_as_flow
-        from flows.reaching import reach
+        from flows.prefect.flow import run_new_as_flow
+        from flows.prefect.reaching import reach
 
         reach()
         return run_new_as_flow(recipe, backfill=backfill, listener=listener)
@@ -55,7 +55,7 @@ def require_prefect() -> str:
             "a server that keeps the schedule",
             "prefect server start --host 127.0.0.1, then export PREFECT_API_URL=http://127.0.0.1:4200/api",
         )
-    from flows.reaching import reach
+    from flows.prefect.reaching import reach
 
     return reach()
 

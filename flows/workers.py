@@ -52,7 +52,7 @@ def require_cluster(compute: Compute) -> None:
         ClusterError: it does not, or is no cluster.
     """
     if isinstance(compute.cluster, dict):
-        from flows.cluster import cluster_class
+        from flows.dask.cluster import cluster_class
 
         cluster_class(compute.cluster)
 
@@ -73,8 +73,8 @@ class _Later:
         if first is None:
             return
         if self._made is None:
-            from flows.cluster import fleet
-            from flows.dask_executor import connected
+            from flows.dask.cluster import fleet
+            from flows.dask.executor import connected
 
             found = self._stack.enter_context(fleet(self._recipe.compute, self._gpu))
             self._made = self._stack.enter_context(connected(found))

@@ -15,7 +15,7 @@ from flows.launch import require_prefect
 def main(options: argparse.Namespace) -> int:
     """Serve a recipe by a schedule, or give it to a work pool."""
     page = require_prefect()
-    from flows.deployments import When, deploy_to, deployment, parameters_of, serve_here
+    from flows.prefect.deployments import When, deploy_to, deployment, parameters_of, serve_here
 
     parameters = parameters_of(Path(options.recipe), settings_of(options.settings), train=options.train)
     when = When(options.cron, options.interval, options.rrule, options.timezone)

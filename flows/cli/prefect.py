@@ -13,7 +13,7 @@ from flows.launch import require_prefect
 def main(options: argparse.Namespace) -> int:
     """Make what segflow needs on the configured Prefect server; what is there is brought up to date."""
     require_prefect()
-    from flows.prefect_setup import set_up
+    from flows.prefect.setup import set_up
 
     made = set_up(options.pool, options.gpus)
     lines = "".join(f"{kind:<12} {name}: {text}\n" for kind, name, text in made)

@@ -58,7 +58,7 @@ def _trained(recipe: Recipe, report: _Lines | None, prefect: bool) -> Trained:
     """Train, here or as a flow run."""
     if prefect:
         from flows.launch import require_prefect
-        from flows.prefect_flow import train_as_flow
+        from flows.prefect.flow import train_as_flow
 
         require_prefect()
         return train_as_flow(recipe, report)

@@ -1,4 +1,4 @@
-"""The recipe's words for a Dask cluster: checked here, made in `flows.cluster`."""
+"""The recipe's words for a Dask cluster: checked here, made in `flows.dask.cluster`."""
 
 from __future__ import annotations
 

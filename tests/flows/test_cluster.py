@@ -19,7 +19,7 @@ import os
 import time
 from pathlib import Path
 
-import flows.dask_worker as worker
+import flows.dask.worker as worker
 
 # Dask may load this file twice.
 run_block = getattr(worker.run_block, "unslowed", worker.run_block)

@@ -17,8 +17,8 @@ import pytest
 import rasterio
 from distributed import Status
 
-from flows.cluster import fleet
-from flows.dask_executor import DaskExecutor, connected
+from flows.dask.cluster import fleet
+from flows.dask.executor import DaskExecutor, connected
 from pipelines.network.settle import settle
 from pipelines.planning.plan import ScenePlan
 from pipelines.planning.prepare import plan_scene

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def test_what_a_server_keeps_of_a_recipe_holds_no_value_of_the_environment(
     making: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.deployments import parameters_of
+    from flows.prefect.deployments import parameters_of
 
     monkeypatch.setenv("PLANTED", "planted-secret")
     monkeypatch.setenv("COUNT", "2")
@@ -49,7 +49,7 @@ def test_what_a_server_is_told_of_a_run_that_is_started_here_holds_no_password(m
 def test_the_form_of_a_run_has_every_key_of_a_recipe_with_its_description() -> None:
     from prefect.utilities.callables import parameter_schema
 
-    from flows.prefect_flow import segment_new
+    from flows.prefect.flow import segment_new
 
     schema = parameter_schema(segment_new)
     recipe = schema.definitions["Recipe"]["properties"]
@@ -67,7 +67,7 @@ def test_the_form_of_a_run_has_every_key_of_a_recipe_with_its_description() -> N
     ],
 )
 def test_a_schedule_is_what_was_asked_for(when: dict[str, Any], shown: tuple[str, str] | None) -> None:
-    from flows.deployments import When
+    from flows.prefect.deployments import When
 
     found = When(**when).schedule()
     if shown is not None:
@@ -76,7 +76,7 @@ def test_a_schedule_is_what_was_asked_for(when: dict[str, Any], shown: tuple[str
 
 
 def test_a_schedule_that_cannot_be_is_told_with_a_remedy() -> None:
-    from flows.deployments import When
+    from flows.prefect.deployments import When
 
     with pytest.raises(RecipeError, match="schedule"):
         When(cron="every night").schedule()
@@ -136,7 +136,7 @@ def test_a_run_that_drifts_from_the_one_before_says_so_in_its_message_and_its_re
     ],
 )
 def test_a_schedule_is_told_in_words(when: dict[str, Any], told: str) -> None:
-    from flows.deployments import When
+    from flows.prefect.deployments import When
 
     assert When(**when).told == told
 
@@ -152,7 +152,7 @@ def test_a_schedule_is_told_in_words(when: dict[str, Any], told: str) -> None:
     ],
 )
 def test_the_flag_that_cannot_be_meant_is_named(when: dict[str, Any], found: str) -> None:
-    from flows.deployments import When
+    from flows.prefect.deployments import When
 
     with pytest.raises(RecipeError) as told:
         When(**when).schedule()
@@ -160,7 +160,7 @@ def test_the_flag_that_cannot_be_meant_is_named(when: dict[str, Any], found: str
 
 
 def test_a_recipe_that_lacks_what_its_flow_needs_is_not_deployed(making: Any) -> None:
-    from flows.deployments import parameters_of
+    from flows.prefect.deployments import parameters_of
 
     recipe = making.recipe()
     assert parameters_of(recipe, {})
@@ -171,7 +171,7 @@ def test_a_recipe_that_lacks_what_its_flow_needs_is_not_deployed(making: Any) ->
 def test_the_form_begins_with_what_is_changed_most_and_shows_keys_as_they_are_written() -> None:
     from prefect.utilities.callables import parameter_schema
 
-    from flows.prefect_flow import segment_new
+    from flows.prefect.flow import segment_new
 
     schema = parameter_schema(segment_new)
     assert sorted(schema.properties, key=lambda name: schema.properties[name]["position"]) == ["backfill", "recipe"]
@@ -209,7 +209,7 @@ def test_a_run_that_is_started_from_the_form_is_of_the_recipe_as_it_is_written(k
     from prefect.utilities.callables import parameter_schema
 
     from flows.ledger.intake import fingerprint_of
-    from flows.prefect_flow import segment_new
+    from flows.prefect.flow import segment_new
 
     schema = parameter_schema(segment_new).definitions
     written = {"kind": kind, "inputs": {"path": "in"}, "model": {"weights": "builtin:landcover-rgb"}, "tiling": tiling}

@@ -21,8 +21,8 @@ HEAVY = {
 IDLE = """
 import json, sys
 from pathlib import Path
-import flows.prefect_flow
-from flows.incremental import run_increment
+import flows.prefect.flow
+from flows.incremental.run import run_increment
 from segflow.recipe import read_recipe
 night = run_increment(read_recipe(Path(sys.argv[1])))
 print(json.dumps([night.to_json(), sorted(sys.modules)]))
@@ -31,7 +31,7 @@ print(json.dumps([night.to_json(), sorted(sys.modules)]))
 
 def test_a_server_that_knows_parameters_as_json_only_gives_flows_a_recipe() -> None:
     """As a scheduled run gets them: a name that is not found would let every run fail before it begins."""
-    from flows.prefect_flow import segment_new, train_model
+    from flows.prefect.flow import segment_new, train_model
 
     plain = {"kind": "raster", "inputs": "in", "base": "/data"}
     for flow in (segment_new, train_model):

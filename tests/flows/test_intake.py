@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.incremental import run_increment
+from flows.incremental.run import run_increment
 from flows.ledger import open_ledger
 from flows.ledger.intake import Intake
 from flows.ledger.tables import SEEN
@@ -188,7 +188,7 @@ def test_status_makes_no_ledger(making: Any, segflow: Any) -> None:
     (20, 1, 0.05, "degraded"), (19, 1, 0.05, "failed"), (2, 1, 0.0, "failed"), (2, 1, 0.5, "degraded"),
 ])  # fmt: skip
 def test_max_failed_is_a_share_of_what_was_tried(tried: int, failed: int, share: float, state: str) -> None:
-    from flows.increment import Increment
+    from flows.incremental.increment import Increment
     from segflow.report import SceneState
 
     states = [SceneState(scene=f"s{n}", state="failed" if n < failed else "done") for n in range(tried)]

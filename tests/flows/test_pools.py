@@ -63,7 +63,7 @@ def test_a_pool_s_worker_would_start_our_flow_in_our_image(kind: str, pools: Any
     words = ("deploy", str(recipe), "--pool", f"of-{kind}", "--cron", "0 2 * * *", *image, "--json")
     made = json.loads(called(env, making.folder, "segflow", *words))
     found = httpx.get(f"{api}/deployments/{made['id']}", timeout=60).json()
-    assert found["entrypoint"] == "flows.prefect_flow.segment_new"
+    assert found["entrypoint"] == "flows.prefect.flow.segment_new"
     template = httpx.get(f"{api}/work_pools/of-{kind}", timeout=60).json()["base_job_template"]
     with temporary_settings({PREFECT_API_URL: api}):
         configuration = asyncio.run(CONFIGURATIONS[kind].from_template_and_values(template, found["job_variables"]))

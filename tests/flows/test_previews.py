@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.artifacts import previews_wanted
+from flows.prefect.artifacts import previews_wanted
 from segflow.recipe import parse_recipe
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from flows.prefect.run_log import progress_logged
 from flows.progress import Lines, remaining
-from flows.run_log import progress_logged
 from pipelines.events import ChunkDone, SceneEnded, SceneStarted
 from segflow.report import SceneState
 

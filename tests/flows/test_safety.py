@@ -234,7 +234,7 @@ def test_the_switches_of_telemetry_are_off_by_default_and_a_user_may_turn_them_o
             "from prefect._internal.analytics import is_telemetry_enabled",
             "from prefect.settings import get_current_settings",
             "from huggingface_hub.constants import HF_HUB_DISABLE_TELEMETRY as mute",
-            "import flows.prefect_flow, flows.dask_worker, lightning, monai, distributed",
+            "import flows.prefect.flow, flows.dask.worker, lightning, monai, distributed",
             "strange = {'wandb', 'sentry_sdk', 'mlflow', 'comet_ml', 'openvino_telemetry'} & set(sys.modules)",
             "print(get_current_settings().server.analytics_enabled, is_telemetry_enabled(), mute, strange or 'none')",
         )

@@ -166,7 +166,7 @@ def test_an_error_that_nobody_catches_tells_no_secret(library: str) -> None:
 def test_the_server_is_told_of_no_error_with_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "\n".join(
         (
-            "import flows.prefect_flow",
+            "import flows.prefect.flow",
             "from flows.masked_log import masked_errors",
             "from prefect import flow, task",
             "def stage():",

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from flows.cluster import fleet
-from flows.dask_executor import connected
-from flows.trouble import error_of, told
+from flows.dask.cluster import fleet
+from flows.dask.executor import connected
+from flows.dask.trouble import error_of, told
 from pipelines.network.settle import settle
 from pipelines.planning.prepare import plan_scene
 from pipelines.planning.scenes import Selection, find_scenes
@@ -115,7 +115,7 @@ PRELOAD = """
 import sys
 from pathlib import Path
 
-import flows.dask_worker as worker
+import flows.dask.worker as worker
 from tests.flows.test_worker_trouble import ODD
 
 opened = getattr(worker._open, "opened", worker._open)  # Dask may load this file twice
@@ -229,7 +229,7 @@ def test_a_worker_without_segflow_is_told_and_lives(dask: Processes, planned: An
 GREEDY = """
 import time
 
-import flows.dask_worker as worker
+import flows.dask.worker as worker
 
 
 def greedy(*_):

@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from flows import PREFECT_SETTINGS
-from flows.prefect_flow import segment_new, train_model
+from flows.prefect.flow import segment_new, train_model
 from segflow.errors import RecipeError, SegflowError, first_line
 from segflow.recipe import Recipe, read_recipe
 

@@ -78,7 +78,7 @@ def local(workers: int, gpu: bool = False) -> Iterator[Any]:
     """
     # Without routes nothing is served by HTTP; on port 0 two runs do not meet on 8787.
     settings: dict[str, Any] = {f"distributed.{who}.http.routes": [] for who in ("scheduler", "worker")}
-    settings["distributed.worker.preload"] = ["flows.dask_worker"]
+    settings["distributed.worker.preload"] = ["flows.dask.worker"]
     with dask.config.set(settings):
         cluster = LocalCluster(
             n_workers=workers,

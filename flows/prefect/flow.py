@@ -13,13 +13,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import ValidationError
 
-from flows.artifacts import Progress, tell, tell_trained
-from flows.increment import Increment
-from flows.incremental import run_increment
+from flows.incremental.increment import Increment
+from flows.incremental.run import run_increment
 from flows.ledger.private import Private
 from flows.masked_log import mask_logs, masked_errors
-from flows.run_log import progress_logged
-from flows.slots import slots
+from flows.prefect.artifacts import Progress, tell, tell_trained
+from flows.prefect.run_log import progress_logged
+from flows.prefect.slots import slots
 from flows.workers import with_workers
 from pipelines.events import Event, Listener
 from pipelines.planning.scenes import Selection
@@ -38,7 +38,7 @@ mask_logs()
 
 def _stages() -> Stages:
     """Return the stages as tasks; a run that finds nothing new needs none, nor what they import."""
-    from flows.tasks import STAGES
+    from flows.prefect.tasks import STAGES
 
     return STAGES
 

@@ -11,10 +11,10 @@ from threading import Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from flows.increment import Increment
+from flows.incremental.increment import Increment
+from flows.incremental.scene_log import SceneLog
 from flows.ledger import Ledger, Row, open_ledger
 from flows.ledger.intake import Intake
-from flows.scene_log import SceneLog
 from flows.workers import with_workers
 from pipelines.events import Event, Listener, SceneEnded, SceneStarted
 from pipelines.network.engine import model_of

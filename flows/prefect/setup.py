@@ -15,8 +15,8 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectAlreadyExists
 
-from flows.deployments import TAG
-from flows.slots import GPU_LIMIT, gpus_here
+from flows.prefect.deployments import TAG
+from flows.prefect.slots import GPU_LIMIT, gpus_here
 
 SILENT_SECONDS = 100
 """Three heartbeats of 30 seconds, and a little."""

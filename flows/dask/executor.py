@@ -15,11 +15,11 @@ from uuid import uuid4
 
 from distributed import Client, Future, KilledWorker
 
-from flows.cluster import Fleet, first_client
-from flows.dask_worker import Order, busy
-from flows.errand import errand, killed, result_of
-from flows.parcel import send
-from flows.trouble import error_of
+from flows.dask.cluster import Fleet, first_client
+from flows.dask.errand import errand, killed, result_of
+from flows.dask.parcel import send
+from flows.dask.trouble import error_of
+from flows.dask.worker import Order, busy
 from pipelines.journal import ChunkRecord
 from pipelines.planning.plan import ScenePlan, to_data
 from pipelines.planning.sealing import Secrets

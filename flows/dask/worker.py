@@ -17,9 +17,9 @@ from typing import Any
 from distributed import get_worker
 from pydantic import TypeAdapter
 
+from flows.dask.parcel import receive, scratch_of
+from flows.dask.trouble import require_versions, told
 from flows.masked_log import mask_logs
-from flows.parcel import receive, scratch_of
-from flows.trouble import require_versions, told
 from pipelines.journal import ChunkRecord
 from pipelines.planning.plan import ScenePlan, read_plan
 from pipelines.planning.sealing import Secrets
@@ -49,7 +49,7 @@ class Order:
     Attributes:
         workshop: the driver's.
         key: the plan's staging key; what is open for it is kept.
-        sent: whether plan and network were sent (`flows.parcel`); else their paths are this machine's.
+        sent: whether plan and network were sent (`flows.dask.parcel`); else their paths are this machine's.
         topic: where chunks are told; one for all orders of a driver, since a scheduler keeps all that it has heard of.
         number: of the driver's order: a scene, or one more try at it.
         secrets: of the plan, which neither stand in its file nor in a log.

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from distributed import Future, KilledWorker
 
-from flows.dask_worker import Order
-from flows.trouble import made_with
+from flows.dask.trouble import made_with
+from flows.dask.worker import Order
 from pipelines.journal import ChunkRecord
 from pipelines.predict import BlockJob
 from segflow.errors import SegflowError
@@ -27,7 +27,7 @@ def errand(order: Order, backend: str) -> Callable[[bytes], list[ChunkRecord]]:
     sealed, versions = pickle.dumps(order), made_with(backend)
 
     def segflow_block(job: bytes) -> list[ChunkRecord]:
-        from flows.dask_worker import work
+        from flows.dask.worker import work
 
         return work(job, sealed, versions, backend)
 

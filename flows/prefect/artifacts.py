@@ -23,7 +23,7 @@ from prefect.artifacts import (
 )
 from prefect.events import emit_event
 
-from flows.increment import Increment
+from flows.incremental.increment import Increment
 from pipelines.events import ChunkDone, Event, Listener, SceneEnded, SceneStarted
 from segflow.errors import first_line
 from segflow.recipe import Recipe, open_text
