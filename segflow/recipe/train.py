@@ -118,7 +118,8 @@ class Train(Part):
         if self.augment.flips and len(self.augment.flips) != len(self.patch):
             raise ValueError(
                 f"augment.flips is for {len(self.augment.flips)} axes (preset {self.augment.preset}), "
-                f"patch has {len(self.patch)}; give augment.flips one true or false an axis"
+                f"patch has {len(self.patch)}; give augment.flips one true or false an axis, or take the preset "
+                f"{'volume' if len(self.patch) == 3 else 'aerial'}"
             )
         return self
 

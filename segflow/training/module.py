@@ -109,12 +109,18 @@ class FitModule(LightningModule):
             raise OutputError(
                 f"the loss of step {self.global_step} is {value}, on patches of {scenes}",
                 "a finite loss",
-                "look at these scenes, lower train.learning_rate, or set train.precision: f32; "
-                "the last checkpoint is kept",
+                f"look at these scenes, {self._steadier}; the last checkpoint is kept",
             )
         self._sum += value
         self._batches += 1
         return loss
+
+    @property
+    def _steadier(self) -> str:
+        """What to try against numbers that run away."""
+        if self.settings.precision == "f32":
+            return "or lower train.learning_rate"
+        return "lower train.learning_rate, or set train.precision: f32"
 
     def _of_all(self, scenes: tuple[str, ...]) -> list[str]:
         """Return the scenes of all devices' patches, each once."""
@@ -183,8 +189,7 @@ class FitModule(LightningModule):
             raise OutputError(
                 f"{broken[0]} is no longer finite after step {self.global_step}",
                 "finite weights and gradients",
-                "look for extreme values in the inputs, lower train.learning_rate, or set train.precision: f32; "
-                "the last checkpoint is kept",
+                f"look for extreme values in the inputs, {self._steadier}; the last checkpoint is kept",
             )
         checkpoint[_CURVE] = {
             "points": [(p.step, p.loss, p.rate, p.seconds) for p in self.points],

@@ -252,8 +252,9 @@ def test_a_loss_that_is_not_finite_stops_the_fit_names_the_scenes_and_keeps_the_
             with torch.no_grad():
                 next(made.parameters()).fill_(float("nan"))
 
-    with pytest.raises(OutputError, match=r"step 5 is nan, on patches of blobs0"):
+    with pytest.raises(OutputError, match=r"step 5 is nan, on patches of blobs0") as raised:
         run(tmp_path, settings, network=made, report=spoil)
+    assert "f32" not in raised.value.remedy  # it is f32 already
     assert len(run(tmp_path, settings).points) == 9
 
 
