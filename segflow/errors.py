@@ -44,7 +44,7 @@ class InputError(SegflowError):
 
 
 class NothingThereError(InputError):
-    """A folder or pattern has no scene, as it may be on a night on which none came."""
+    """A folder or pattern has no scene, as it may be when none has come yet."""
 
 
 class GridMismatchError(InputError):

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipelines.planning.scenes import NamedScene
 from segflow.errors import InputError, OutputError
 from segflow.grid import Kind
-from segflow.io.discover import mask_for, reference_for
+from segflow.io.counterparts import mask_for, reference_for
 from segflow.io.exports import Exporter
 from segflow.io.exports.bids import SHARED
 from segflow.io.exports.qml import is_our_style

@@ -30,8 +30,8 @@ def write_together(
         recipe: what was run.
         folder: where the results are.
         states: what became of the scenes.
-        partial: whether these are not all scenes of the recipe, as in a night's run: those that are told of already,
-            and are there, stay.
+        partial: whether these are not all scenes of the recipe, as in a run of what is new: those that are told of
+            already, and are there, stay.
 
     Returns:
         What could not be written, in words.

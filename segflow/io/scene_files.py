@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from segflow.errors import InputError, RecipeError
-from segflow.io.discover import Gaps, Scene, discover, mask_for, reference_for
+from segflow.io.counterparts import mask_for, reference_for
+from segflow.io.discover import Gaps, Scene, discover
 from segflow.models.card import Card
 from segflow.recipe import Recipe
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segflow.errors import InputError, RecipeError
-from segflow.io.discover import Scene, discover, output_names, reference_for
+from segflow.io.counterparts import reference_for
+from segflow.io.discover import Scene, discover, output_names
 from segflow.io.names import natural, stem_of
 from segflow.recipe import Inputs, References, parse_recipe
 

@@ -14,7 +14,8 @@ import rasterio
 
 from pipelines.drafts.recipes import shipped_recipes
 from segflow.errors import InputError, RecipeError
-from segflow.io.discover import discover, reference_for
+from segflow.io.counterparts import reference_for
+from segflow.io.discover import discover
 from segflow.io.sample import SampleKind, sample
 from segflow.io.volume import VolumeSpec, compare_volumes, open_volume
 from segflow.models import card as card_module
