@@ -65,6 +65,7 @@ def questions(ledger: Ledger) -> dict[str, Callable[[], Any]]:
         "one scene": lambda: ledger.row(f"{5:064x}"),
         "one name": lambda: ledger.named("s77"),
         "claim and done": claimed_and_done,
+        "say that a run is alive": ledger.beat,
         "the last runs": ledger.runs,
     }
 

@@ -62,7 +62,7 @@ def run_increment(
     with open_ledger(recipe) as ledger:
         began, before = ledger.now(), None
         intake = Intake(recipe, model, ledger, backfill)
-        claims = _Claims(ledger, intake, increment, listener, backfill)
+        claims = _Claims(ledger, intake, increment, listener, backfill, _waits(recipe))
         with _alive(ledger, recipe.service.lease_seconds):
             try:
                 while fresh := _fresh(intake, claims, recipe):
@@ -93,6 +93,12 @@ def run_increment(
             facts = {} if now is None else now.model_dump(exclude={"run"})
             ledger.ran(name, began, increment.state, done, len(increment.failed), facts)
     return increment
+
+
+def _waits(recipe: Recipe) -> bool:
+    """Tell whether a scene that is whole is not done before the end of its run: something is made of all, or sent."""
+    outputs = recipe.outputs
+    return recipe.publish is not None or outputs.vrt or outputs.stac or outputs.bids
 
 
 def _before(ledger: Ledger) -> Results | None:
@@ -137,6 +143,7 @@ class _Claims:
         increment: Increment,
         listener: Listener,
         backfill: bool,
+        waits: bool,
     ) -> None:
         self.increment = increment
         self.tried: set[str] = set()
@@ -144,6 +151,7 @@ class _Claims:
         self._intake = intake
         self._listener = listener
         self._backfill = backfill
+        self._whole = ledger.made if waits else ledger.done
         self._identities: dict[str, str] = {}
         self._leases: dict[str, float] = {}
         self._log = SceneLog()
@@ -183,7 +191,7 @@ class _Claims:
         """Tell the ledger what became of a scene; it does not count where another run has it by now."""
         identity = self._identities[state.scene]
         if state.error is None:
-            told = "done" if self._ledger.done(identity) else None
+            told = "done" if self._whole(identity) else None
         else:
             told = self._ledger.failed(identity, open_text(state.error), self._log.text())
         if told is None:
@@ -195,11 +203,14 @@ class _Claims:
             self.increment.quarantined.append(state.scene)
 
     def left(self, outcome: Outcome, names: set[str]) -> None:
-        """Take note of what could not be sent: its scenes come again in the next run, which sends them."""
+        """Note that the scenes of a lot are done; where something could not be sent, the next run has them again."""
         if outcome.unpublished:
+            self._ledger.release()
             self.increment.unsent.extend(outcome.unpublished)
             whole = (item.scene for item in outcome.report.scenes if item.error is None and item.scene in names)
             self._ledger.retry([self._identities[scene] for scene in whole if scene in self._identities])
+        else:
+            self._ledger.settle()
 
     def may_be_dead(self, names: list[str]) -> bool:
         """Tell whether one of the runs that hold these scenes has not been heard of since this was asked before."""

@@ -35,6 +35,7 @@ from segflow.recipe import Service
 
 _MANY = 500
 _LOST = "the run that had it ended without a word: it was killed, or the machine went down or out of memory"
+_MADE = "whole; what is made of all scenes, or sent elsewhere, is not yet"
 
 
 class Ledger:
@@ -61,8 +62,8 @@ class Ledger:
     def claim(self, identity: str, name: str, recipe: str, weights: str, backfill: bool = False) -> bool:
         """Take a scene, if it is to be done and nobody has it: pending, failed before, lost by another, or not known.
 
-        One that is done is to be done again where another content of the same name was done since: its outputs were
-        replaced.
+        One that is done is to be done again where another content was done since under the name that it had: its
+        outputs were replaced.
 
         Args:
             identity: of its content.
@@ -77,7 +78,7 @@ class Ledger:
             made = self._insert(db, SCENE).values(pipeline=self._pipeline, changed=now, **values)
             db.execute(made.on_conflict_do_nothing())
             self._lose(db, now, SCENE.c.identity == identity)
-            free = or_(SCENE.c.state.in_(("pending", "failed")), and_(SCENE.c.state == "done", self._replaced(name)))
+            free = or_(SCENE.c.state.in_(("pending", "failed")), and_(SCENE.c.state == "done", self._replaced()))
             if backfill:
                 other = or_(SCENE.c.recipe != recipe, SCENE.c.weights != weights)
                 free = or_(free, and_(SCENE.c.state == "done", other))
@@ -86,6 +87,7 @@ class Ledger:
                 owner=self.owner,
                 host=self._host,
                 lease=now + self._service.lease_seconds,
+                error=case((SCENE.c.error == _MADE, None), else_=SCENE.c.error),
                 changed=now,
             )
             return bool(db.execute(taken).rowcount)
@@ -99,6 +101,23 @@ class Ledger:
     def done(self, identity: str) -> bool:
         """Note that a scene is done; False where another run has taken it meanwhile."""
         return self._end(identity, state="done", failures=0, losses=0, error=None, log=None) is not None
+
+    def made(self, identity: str) -> bool:
+        """Note that a scene is whole, and stays this run's until `settle`; False where another run has taken it.
+
+        What is killed before that has lost nothing: the scene is free again, and that is no loss that counts.
+        """
+        with self._engine.begin() as db:
+            made = self._change(SCENE.c.identity == identity, *self._mine())
+            made = made.values(failures=0, losses=0, error=_MADE, log=None, changed=clock(db))
+            return bool(db.execute(made).rowcount)
+
+    def settle(self) -> int:
+        """Note that all that this run has `made` is done; return how many scenes that are."""
+        with self._engine.begin() as db:
+            done = self._change(SCENE.c.error == _MADE, *self._mine())
+            free = {"owner": None, "host": None, "lease": None, "error": None}
+            return db.execute(done.values(state="done", changed=clock(db), **free)).rowcount
 
     def failed(self, identity: str, error: str, log: str = "") -> State | None:
         """Note that a scene failed; after `service.retries` times it is in quarantine. Return its state.
@@ -188,8 +207,9 @@ class Ledger:
     # --- files --------------------------------------------------------------------------------------------------
 
     def sightings(self, keys: Iterable[str]) -> dict[str, Sighting]:
-        """Return what is known of files, by key."""
-        columns = (SEEN.c.key, SEEN.c.stamps, SEEN.c.since, SEEN.c.identity, SCENE.c.state)
+        """Return what is known of files, by key; a scene whose outputs were replaced is pending."""
+        state = case((and_(SCENE.c.state == "done", self._replaced()), "pending"), else_=SCENE.c.state)
+        columns = (SEEN.c.key, SEEN.c.stamps, SEEN.c.since, SEEN.c.identity, state.label("state"))
         joined = SEEN.outerjoin(SCENE, and_(SCENE.c.pipeline == SEEN.c.pipeline, SCENE.c.identity == SEEN.c.identity))
         more = (SCENE.c.lease, SCENE.c.host, SCENE.c.recipe, SCENE.c.weights)
         asked = select(*columns, *more).select_from(joined).where(SEEN.c.pipeline == self._pipeline)
@@ -245,15 +265,16 @@ class Ledger:
             yield SCENE.c.pipeline == self._pipeline, SCENE.c.state != "running", named
 
     def _mine(self) -> tuple[ColumnElement[bool], ...]:
-        return SCENE.c.state == "running", SCENE.c.owner == self.owner
+        return NOT_DONE, SCENE.c.state == "running", SCENE.c.owner == self.owner
 
     def _change(self, *which: ColumnElement[bool]) -> Any:
         return update(SCENE).where(SCENE.c.pipeline == self._pipeline, *which)
 
-    def _replaced(self, name: str) -> ColumnElement[bool]:
+    def _replaced(self) -> ColumnElement[bool]:
         """Tell of a scene that is done whether another of its name was done after it."""
         other = SCENE.alias()
-        later = [other.c.pipeline == self._pipeline, other.c.name == name, other.c.identity != SCENE.c.identity]
+        same = other.c.name == SCENE.c.name
+        later = [other.c.pipeline == self._pipeline, same, other.c.identity != SCENE.c.identity]
         return exists().where(*later, other.c.state == "done", other.c.changed > SCENE.c.changed)
 
     def _end(self, identity: str, **values: Any) -> State | None:
@@ -265,11 +286,12 @@ class Ledger:
 
     def _lose(self, db: Connection, now: float, which: ColumnElement[bool]) -> None:
         """Take a scene from a run that is not alive any more."""
-        held = select(SCENE.c.owner, SCENE.c.host, SCENE.c.lease)
+        held = select(SCENE.c.owner, SCENE.c.host, SCENE.c.lease, SCENE.c.error)
         found = db.execute(held.where(SCENE.c.pipeline == self._pipeline, which, SCENE.c.state == "running")).first()
         if found is None or not (found.lease <= now or is_gone(found.host)):
             return
-        count = SCENE.c.losses + 1
+        whole = found.error == _MADE
+        count = SCENE.c.losses + (0 if whole else 1)
         lost = self._change(
             which, SCENE.c.state == "running", SCENE.c.owner == found.owner, SCENE.c.lease == found.lease
         )
@@ -277,7 +299,7 @@ class Ledger:
             lost.values(
                 state=case((count >= self._service.losses, "quarantined"), else_="pending"),
                 losses=count,
-                error=_LOST,
+                error=None if whole else _LOST,
                 owner=None,
                 host=None,
                 lease=None,

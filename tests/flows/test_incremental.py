@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -280,4 +281,39 @@ def test_what_could_not_be_sent_is_sent_by_the_next_run(making: Any, segflow: An
     assert tried(night) == {"s0": "unchanged"}
     assert (night["state"], night["unsent"]) == ("done", [])
     assert list(place.rglob("s0_labels.tif"))
+    assert new(segflow, recipe)["scenes"] == []
+
+
+KILLED_AFTER_THE_FIRST = """
+import os, signal, sys
+from pathlib import Path
+from flows.incremental.run import run_increment
+from pipelines.events import SceneEnded
+from segflow.recipe import read_recipe
+
+def end(event):
+    if isinstance(event, SceneEnded):
+        os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+
+run_increment(read_recipe(Path(sys.argv[1])), listener=end)
+"""
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
+def test_a_scene_that_was_whole_and_not_yet_sent_when_its_run_was_killed_is_sent_by_the_next(
+    how: str, making: Any, segflow: Any, nightly: Any
+) -> None:
+    recipe = nightly(scenes=2, publish="archive", service={"settle_seconds": 0})
+    ended = subprocess.run([sys.executable, "-c", KILLED_AFTER_THE_FIRST, str(recipe), how], capture_output=True)
+    assert ended.returncode == -getattr(signal, how), ended.stderr
+    assert not (making.folder / "archive").exists()
+    assert counts(segflow, recipe).get("done") is None
+    night = new(segflow, recipe)
+    assert tried(night) == {"s0": "unchanged", "s1": "done"}
+    assert sorted(path.name for path in (making.folder / "archive").rglob("*_labels.tif")) == [
+        "s0_labels.tif", "s1_labels.tif",
+    ]  # fmt: skip
+    with closing(sqlite3.connect(making.folder / "out" / "ledger.sqlite")) as ledger:
+        rows = ledger.execute("select name, state, owner, losses, error from segflow_scene order by name").fetchall()
+    assert rows == [("s0", "done", None, 0, None), ("s1", "done", None, 0, None)]
     assert new(segflow, recipe)["scenes"] == []

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Barrier
+from time import sleep
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ class Against(RuleBasedStateMachine):
             found.losses += 1
             found.state, found.run, found.late = "quarantined" if found.losses >= 2 else "pending", None, False
         replaced = found.state == "done" and any(
-            other.name == name and other.state == "done" and self.changed(key) > self.changed(identity)
+            other.name == found.name and other.state == "done" and self.changed(key) > self.changed(identity)
             for key, other in self.known.items()
             if key != identity
         )
@@ -216,6 +217,42 @@ def test_a_content_that_comes_back_under_a_name_that_another_had_meanwhile_is_do
         assert ledger.claim("other", "b", "recipe", "w")
         assert ledger.done("other")
         assert not ledger.claim("first", "a", "recipe", "w")
+
+
+def test_a_content_whose_outputs_were_replaced_is_done_again_under_whatever_name_it_comes_back(make: Any) -> None:
+    with make() as ledger:
+        ledger.saw({"copy": "[]"}, "first")
+        for identity in ("first", "second"):
+            assert ledger.sightings(["copy"])["copy"].state in (None, "done")
+            assert ledger.claim(identity, "a", "recipe", "w")
+            assert ledger.done(identity)
+        assert ledger.sightings(["copy"])["copy"].state == "pending"
+        assert ledger.claim("first", "b", "recipe", "w")
+        assert ledger.done("first")
+        assert ledger.sightings(["copy"])["copy"].state == "done"
+        assert not ledger.claim("first", "a", "recipe", "w")
+        assert not ledger.claim("first", "b", "recipe", "w")
+
+
+def test_a_scene_that_is_whole_when_its_run_is_lost_is_free_and_that_is_no_loss(make: Any) -> None:
+    with make(lease_seconds=1, losses=1) as lost, make(losses=1) as next_run:
+        for identity in ("made", "begun"):
+            assert lost.claim(identity, identity, "recipe", "w")
+        assert lost.made("made")
+        assert not next_run.claim("made", "made", "recipe", "w")
+        assert not next_run.made("made")
+        sleep(1.2)
+        assert next_run.claim("made", "made", "recipe", "w")
+        assert not next_run.claim("begun", "begun", "recipe", "w")
+        row, other = next_run.row("made"), next_run.row("begun")
+        assert row is not None
+        assert other is not None
+        assert (row.state, row.losses, row.error) == ("running", 0, None)
+        assert (other.state, other.losses) == ("quarantined", 1)
+        assert (lost.made("made"), lost.settle()) == (False, 0)
+        assert next_run.made("made")
+        assert (next_run.settle(), next_run.settle()) == (1, 0)
+        assert next_run.tally()["done"] == 1
 
 
 def test_a_process_elsewhere_is_never_taken_for_gone() -> None:
