@@ -49,7 +49,8 @@ class Increment:
         """done; degraded: some scenes failed; failed: more than `max_failed` of them."""
         if not self.failed:
             return "degraded" if self.unsent or self.inventory.unreadable else "done"
-        return "failed" if len(self.failed) > self.max_failed * len(self.scenes) else "degraded"
+        share = len(self.failed) / len(self.scenes)  # 29 of 100 is 0.29, and 100 * 0.29 is less than 29
+        return "failed" if share > self.max_failed else "degraded"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flows.incremental.increment import Increment
 from flows.incremental.scene_log import SceneLog
-from flows.ledger import Ledger, Row, open_ledger
+from flows.ledger import Ledger, Row, RunRow, open_ledger
 from flows.ledger.intake import Intake
 from flows.workers import with_workers
 from pipelines.events import Event, Listener, SceneEnded, SceneStarted
@@ -103,15 +103,26 @@ def _waits(recipe: Recipe) -> bool:
 
 def _before(ledger: Ledger) -> Results | None:
     """Return the median of what the ledger remembers of the last good runs that had results."""
-    from segflow.report import Results, median_of
+    from segflow.report import median_of
 
-    good = [run for run in ledger.runs(_BACK) if run.facts and run.state != "failed"][:_COMPARED]
-    if not good:
+    good = [run for run in ledger.runs(_BACK) if run.facts and run.state != "failed"]
+    read = [(run, results) for run in good if (results := _results(run)) is not None][:_COMPARED]
+    if not read:
         return None
-    whens = [datetime.fromtimestamp(run.ended, UTC) for run in good]
-    last, first = (f"{good[n].name} of {whens[n]:%Y-%m-%d %H:%M} UTC" for n in (0, -1))
-    names = f"the run before, {last}" if len(good) == 1 else f"the median of {len(good)} runs before, {first} to {last}"
-    return median_of([Results(run=run.name, **run.facts) for run in good], names)
+    whens = [datetime.fromtimestamp(run.ended, UTC) for run, _ in read]
+    last, first = (f"{read[n][0].name} of {whens[n]:%Y-%m-%d %H:%M} UTC" for n in (0, -1))
+    names = f"the run before, {last}" if len(read) == 1 else f"the median of {len(read)} runs before, {first} to {last}"
+    return median_of([results for _, results in read], names)
+
+
+def _results(run: RunRow) -> Results | None:
+    """Return what a run has measured; None where another version of segflow wrote it, and means other things."""
+    from segflow.report import Results
+
+    try:
+        return Results.model_validate({**run.facts, "run": run.name})
+    except (ValueError, TypeError):
+        return None
 
 
 def _fresh(intake: Intake, claims: _Claims, recipe: Recipe) -> list[NamedScene]:

@@ -80,7 +80,7 @@ class Intake:
             note: keep in the ledger what was seen.
 
         Raises:
-            SegflowError: the recipe means no scenes; an empty folder is no error.
+            SegflowError: the recipe means no scenes, or its folder is not there; an empty one is no error.
         """
         look, seen = Inventory(), dict[str, Stamps]()
         scenes = self._scenes(look)
@@ -155,6 +155,9 @@ class Intake:
         """Return all scenes; what is none yet, or cannot be one, is told and keeps nobody up."""
         self._private.hide_places()
         recipe, card, gaps = self._recipe, self._model.card, Gaps()
+        for base in bases_of(recipe):
+            if not base.exists():  # a share that is not mounted is no quiet night
+                raise InputError(f"there is no {base}", "what inputs.path names, were it empty", "mount or make it")
         try:
             first = find_scenes(recipe, card, gaps=gaps)
             found = with_key(recipe, first, lambda: find_scenes(recipe, card, gaps=Gaps()))

@@ -18,6 +18,7 @@ from flows.ledger.intake import Intake
 from flows.ledger.tables import SEEN
 from pipelines.events import Event, SceneEnded
 from pipelines.network.engine import model_of
+from segflow.errors import InputError
 from segflow.recipe import Recipe, read_recipe
 from tests.dicoms import uid, write_series
 
@@ -186,6 +187,7 @@ def test_status_makes_no_ledger(making: Any, segflow: Any) -> None:
 @pytest.mark.parametrize(("tried", "failed", "share", "state"), [
     (0, 0, 0.0, "done"), (1, 0, 0.0, "done"), (1, 1, 0.05, "failed"), (1, 1, 1.0, "degraded"),
     (20, 1, 0.05, "degraded"), (19, 1, 0.05, "failed"), (2, 1, 0.0, "failed"), (2, 1, 0.5, "degraded"),
+    (100, 29, 0.29, "degraded"), (100, 30, 0.29, "failed"),
 ])  # fmt: skip
 def test_max_failed_is_a_share_of_what_was_tried(tried: int, failed: int, share: float, state: str) -> None:
     from flows.incremental.increment import Increment
@@ -194,3 +196,25 @@ def test_max_failed_is_a_share_of_what_was_tried(tried: int, failed: int, share:
     states = [SceneState(scene=f"s{n}", state="failed" if n < failed else "done") for n in range(tried)]
     states = [item.model_copy(update={"error": "broken"}) if item.state == "failed" else item for item in states]
     assert Increment("night", share, states).state == state
+
+
+def test_a_folder_that_is_not_there_is_no_empty_one(making: Any) -> None:
+    """A share that is not mounted must not look like a quiet night."""
+    making.model()
+    for missing in ("in", "in/*.tif"):
+        recipe = read_recipe(making.recipe(name="gone", inputs=missing, service=SERVICE))
+        with pytest.raises(InputError, match=r"there is no .*/in"):
+            run_increment(recipe)
+    (making.folder / "in").mkdir()
+    assert run_increment(recipe).state == "done"
+
+
+def test_results_of_another_versions_runs_keep_nobody_up(making: Any) -> None:
+    """Two machines need not be brought up to date at the same minute."""
+    making.model()
+    making.raster("in/a.tif", shape=(60, 60))
+    recipe = read_recipe(making.recipe(name="versions", inputs="in", service=SERVICE))
+    with open_ledger(recipe) as ledger:
+        for facts in ({"shares": {"a": 1.0}, "later": 1}, {"earlier": {}}, ["list"]):
+            ledger.ran("other", ledger.now(), "done", 1, 0, facts)
+    assert run_increment(recipe).state == "done"
