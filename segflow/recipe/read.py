@@ -183,6 +183,8 @@ def _plain(error: ErrorDetails) -> str:
     if error["type"] in _BOUNDS:
         name, words = _BOUNDS[error["type"]]
         return words.format(error["ctx"][name])
+    if error["type"] == "string_pattern_mismatch":
+        return _PATTERNS.get(error["ctx"]["pattern"], error["msg"])
     return _PLAIN.get(error["type"], error["msg"].removeprefix("Value error, "))
 
 
@@ -193,6 +195,13 @@ _BOUNDS = {
     "less_than_equal": ("le", "{:g} or less"),
 }
 """Where pydantic keeps a bound, and how it is told."""
+
+_PATTERNS = {
+    r"^[\w.-]+$": "letters, digits, and _ . - between them, no blank",
+    r"^(auto|cpu|cuda(:\d+)?)$": "auto, cpu, cuda, or cuda:1 for the second GPU",
+    r"^#[0-9A-Fa-f]{6}$": 'a colour as "#RRGGBB", in quotes, such as "#3060C0"',
+}
+"""Patterns of the schema, in words."""
 
 _PLAIN = {
     "tuple_type": "a list in brackets",

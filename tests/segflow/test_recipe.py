@@ -134,6 +134,9 @@ TRAIN = {
         ("tiling.tolerance", -1, ("tiling.tolerance is -1", "expected: 0 or more")),
         ("train.class_weights", "median", ("train.class_weights is 'median'", "a list", "did you mean median_f")),
         ("train.validation", {"folds": 3, "fold": "al"}, ("fold is 'al'", "a whole number or all", "did you mean all")),
+        ("train.name", "my roads", ("train.name is 'my roads'", "letters, digits", "no blank")),
+        ("compute.device", "gpu", ("compute.device is 'gpu'", "auto, cpu, cuda")),
+        ("train.classes", [{"id": 0, "name": "a", "colour": "red"}], ("colour is 'red'", '"#RRGGBB"')),
         ("train.augment", {"flips": [True]}, ("the recipe: train\n", "augment.flips is for 1 axes")),
     ],
 )
@@ -144,7 +147,7 @@ def test_a_value_that_cannot_be_meant_is_named_without_words_of_the_parser(
         parse_recipe({**BASE, "train": TRAIN}, Path(), {key: value})
     for words in said:
         assert words in str(caught.value)
-    for words in ("Input should", "tuple", "[key]", "constrained"):
+    for words in ("Input should", "String should", "tuple", "[key]", "constrained"):
         assert words not in str(caught.value)
 
 
