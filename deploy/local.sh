@@ -8,9 +8,15 @@ export PREFECT_HOME=$place/prefect PREFECT_API_URL=http://127.0.0.1:$port/api
 export PREFECT_UI_API_URL=$PREFECT_API_URL  # else the page asks port 4200, whatever the server's
 # Leases of slots on the disk: a killed server forgets those in its memory, and the slots would never be free again.
 export PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem
+# Runs of 90 days ago go, with their logs and artifacts; Prefect keeps them for ever by itself.
+export PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED=events,flow_runs
 export PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1
 
-running() { [ -e "$place/$1.pid" ] && kill -0 "$(cat "$place/$1.pid")" 2>/dev/null; }
+# Of a group that `up` has started somebody still runs a program of this folder's: after the machine has started anew, its
+# number may be a stranger's.
+ours() { pgrep -g "$1" -f "$(sed 's/[][\.*^$+?(){}|]/\\&/g' <<< "$bin/")" > /dev/null; }
+
+running() { [ -e "$place/$1.pid" ] && ours "$(cat "$place/$1.pid")"; }
 
 taken() { (: < "/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
 
@@ -29,7 +35,7 @@ up() {
   start server "$bin/python" -m prefect server start --host 127.0.0.1 --port "$port"
   for _ in $(seq 120); do
     "$bin/python" -c "from urllib.request import urlopen; urlopen('$PREFECT_API_URL/health')" 2>/dev/null && break
-    kill -0 "$(cat "$place/server.pid")" || { tail -n 20 "$place/server.log"; exit 1; }
+    kill -0 "$(cat "$place/server.pid")" 2>/dev/null || { tail -n 20 "$place/server.log"; exit 1; }
     sleep 1
   done
   "$bin/segflow" prefect setup --pool segflow
@@ -48,9 +54,11 @@ down() {
     [ -e "$place/$name.pid" ] || continue
     echo "ending the $name"
     pid=$(cat "$place/$name.pid")
-    kill -TERM -- "-$pid" 2>/dev/null || true
-    for _ in $(seq 10); do kill -0 -- "-$pid" 2>/dev/null || break; sleep 1; done
-    kill -KILL -- "-$pid" 2>/dev/null || true
+    if ours "$pid"; then
+      kill -TERM -- "-$pid" 2>/dev/null || true
+      for _ in $(seq 10); do kill -0 -- "-$pid" 2>/dev/null || break; sleep 1; done
+      kill -KILL -- "-$pid" 2>/dev/null || true
+    fi
     rm "$place/$name.pid"
   done
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,41 @@ def test_a_server_that_is_killed_remembers_who_holds_a_slot() -> None:
     server = compose()["services"]["server"]
     assert server["environment"]["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] == LEASES
     assert server["volumes"] == [f"state:{server['environment']['PREFECT_HOME']}"]
+
+
+def test_a_servers_database_does_not_grow_for_ever() -> None:
+    from prefect.settings.models.server.services import ServerServicesDBVacuumSettings
+
+    setting = "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"
+    for name in ("local.sh", "systemd/segflow-server.service"):
+        assert f"{setting}=events,flow_runs" in (DEPLOY / name).read_text()
+    assert f"{setting}=events,flow_runs" in (DEPLOY.parent / "docs" / "operations.md").read_text()
+    value = compose()["services"]["server"]["environment"][setting]
+    assert ServerServicesDBVacuumSettings(enabled=value).enabled_vacuum_types == {"events", "flow_runs", "orphans"}
+
+
+def test_a_server_that_systemd_starts_again_ends_no_run_that_goes_on() -> None:
+    """Who requires a unit is restarted with it, also when it has crashed (systemd.unit, Requires=)."""
+    unit = (DEPLOY / "systemd" / "segflow@.service").read_text()
+    assert "Wants=segflow-server.service" in unit
+    assert not re.search("^(Requires|BindsTo|PartOf)=", unit, re.MULTILINE)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_down_ends_what_up_has_started_and_not_who_has_its_number_now(ours: bool, tmp_path: Path) -> None:
+    for folder in ("deploy", "demo/service", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    script = shutil.copy(DEPLOY / "local.sh", tmp_path / "deploy")
+    sleeper = shutil.copy(shutil.which("sleep") or "", tmp_path / ".venv" / "bin") if ours else "sleep"
+    with subprocess.Popen([sleeper, "60"], start_new_session=True) as process:
+        try:
+            pid = tmp_path / "demo" / "service" / "served.pid"
+            pid.write_text(f"{process.pid}\n")
+            subprocess.run(["bash", script, "down"], check=True, capture_output=True, timeout=30)
+            assert (process.poll() is not None) == ours
+            assert not pid.exists()
+        finally:
+            process.kill()
 
 
 def test_secrets_come_from_the_environment() -> None:
