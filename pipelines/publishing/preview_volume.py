@@ -56,7 +56,9 @@ def _voxels(scene: OpenSeen) -> Voxels:
         flat = values.reshape(1, values.shape[0], -1)
         few = flat[:, :, :: max(1, flat.size // 1_000_000)]
         bounds = bounds_of(few, cut=0.5)
-        image = np.stack([stretch(plane[None], None, bounds)[..., 0] for plane in values])
+        slabs = np.array_split(values, min(len(values), 1 + values.size // _SLAB_CELLS))
+        grey = [stretch(slab.reshape(1, len(slab), -1), None, bounds)[..., 0].reshape(slab.shape) for slab in slabs]
+        image = np.concatenate(grey)
     matrix = grid.matrix @ np.diag([*map(float, steps), 1.0])
     spacing = (1.0, 1.0, 1.0) if grid.spacing is None else grid.spacing
     return Voxels(

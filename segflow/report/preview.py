@@ -85,18 +85,20 @@ def bounds_of(values: NDArray[Any], valid: NDArray[np.bool_] | None = None, cut:
         valid: (y, x) bool, True = valid.
         cut: percent that is cut off at both ends.
     """
-    numbers, good = _shown(values, valid)
+    channels, good = _shown(values, valid)
     if not good.any():
         return None
-    bounds = [np.percentile(channel[good], (cut, 100 - cut)) for channel in numbers]
+    # sorted whole numbers first: of bytes that takes no time, and what is sorted is parted three times as fast
+    shown = [_sorted(channel[good]).astype(np.float32) for channel in channels]
+    bounds = [np.percentile(numbers, (cut, 100 - cut)) for numbers in shown]
     common = (min(low for low, _ in bounds), max(high for _, high in bounds))
     apart = max(max(low - common[0], common[1] - high) for low, high in bounds)
     together = apart <= 0.2 * (common[1] - common[0])
     found = []
-    for channel, own in zip(numbers, bounds, strict=True):
+    for numbers, own in zip(shown, bounds, strict=True):
         low, high = common if together else own
         if high <= low:
-            low, high = float(channel[good].min()), float(channel[good].max())
+            low, high = float(numbers.min()), float(numbers.max())
         found.append((float(low), float(high)))
     return tuple(found)
 
@@ -115,19 +117,40 @@ def stretch(
         (y, x, 3) uint8.
     """
     bounds = bounds_of(values, valid) if bounds is None else bounds
-    numbers, good = _shown(values, valid)
+    channels, good = _shown(values, valid)
     image = np.full((*values.shape[1:], 3), 128, np.uint8)
     if bounds is None or not good.any():
         return image
-    for place, (channel, (low, high)) in enumerate(zip(numbers, bounds, strict=True)):
+    for place, (channel, (low, high)) in enumerate(zip(channels, bounds, strict=True)):
         if high > low:
-            stretched = np.clip((channel[good] - low) * (255 / (high - low)), 0, 255)
-            image[good, place] = np.rint(stretched).astype(np.uint8)
+            numbers = channel if _is_short(channel) else np.where(good, channel, np.float32(low))
+            np.copyto(image[..., place], _grey(numbers, low, high), where=good)
     return image if len(bounds) == 3 else image[..., [0, 0, 0]]
 
 
-def _shown(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _grey(channel: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """Return 0 for `low` to 255 for `high`; of many short numbers each is looked up in a table of all there are."""
+    if _is_short(channel) and channel.size > 256**channel.itemsize:
+        native = channel.astype(channel.dtype.newbyteorder("="), copy=False)
+        places = np.arange(256**channel.itemsize, dtype=f"u{channel.itemsize}")
+        return _grey(places.view(native.dtype), low, high)[native.view(places.dtype)]
+    numbers = channel.astype(np.float32, copy=False)
+    return np.rint(np.clip((numbers - low) * (255 / (high - low)), 0, 255)).astype(np.uint8)
+
+
+def _sorted(values: NDArray[Any]) -> NDArray[Any]:
+    return np.sort(values, kind="stable") if _is_short(values) else values
+
+
+def _is_short(values: NDArray[Any]) -> bool:
+    return values.dtype.kind in "iu" and values.itemsize <= 2
+
+
+def _shown(values: NDArray[Any], valid: NDArray[np.bool_] | None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return the channels that are shown, one or three, and where they can be."""
-    numbers = (values[:1] if len(values) < 3 else values[:3]).astype(np.float32)
-    good = np.logical_and.reduce(np.isfinite(numbers), axis=0)
-    return numbers, np.asarray(good if valid is None else good & valid, np.bool_)
+    channels = values[:1] if len(values) < 3 else values[:3]
+    if not _is_short(channels):
+        channels = channels.astype(np.float32)
+        finite = np.logical_and.reduce(np.isfinite(channels), axis=0)
+        valid = finite if valid is None else finite & valid
+    return channels, np.ones(channels.shape[1:], np.bool_) if valid is None else np.asarray(valid, np.bool_)

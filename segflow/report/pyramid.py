@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segflow.report.codec import jpeg, packed, png, text_of
+from segflow.report.codec import jpeg, on_all_cores, packed, png, text_of
 
 TILE = 512
 LONGEST = 3072
@@ -130,12 +130,12 @@ def pyramid(finest: Layers, step: int, budget: int = BUDGET) -> Pyramid:
 def _tiles(layers: Layers, level: int) -> dict[str, dict[str, str]]:
     height, width = layers.labels.shape
     exact = height * width <= _SMALL
-    found = {}
-    for row, top in enumerate(range(0, height, TILE)):
-        for column, left in enumerate(range(0, width, TILE)):
-            part = layers.part(slice(top, top + TILE), slice(left, left + TILE))
-            found[f"{level}/{column}/{row}"] = _tile(part, exact)
-    return found
+    parts = {
+        f"{level}/{column}/{row}": layers.part(slice(top, top + TILE), slice(left, left + TILE))
+        for row, top in enumerate(range(0, height, TILE))
+        for column, left in enumerate(range(0, width, TILE))
+    }
+    return dict(zip(parts, on_all_cores(lambda part: _tile(part, exact), parts.values()), strict=True))
 
 
 def _tile(part: Layers, exact: bool) -> dict[str, str]:

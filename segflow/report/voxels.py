@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segflow.io.nifti import packed_nifti
-from segflow.report.codec import text_of
+from segflow.report.codec import on_all_cores, text_of
 
 VOXELS = 10_000_000
 """Voxels of one array on a page at most."""
@@ -70,11 +70,8 @@ class Voxels:
         shown = self
         while True:
             arrays = {"i": shown.image, "l": shown.labels, "r": shown.reference, "c": shown.confidence}
-            texts = {
-                key: text_of(packed_nifti(array & np.uint8(0xF8) if key == "c" else array, shown.matrix))
-                for key, array in arrays.items()
-                if array is not None
-            }
+            held = {key: array for key, array in arrays.items() if array is not None}
+            texts = dict(zip(held, on_all_cores(partial(_text, shown.matrix), held.items()), strict=True))
             if sum(map(len, texts.values())) <= budget or max(shown.image.shape) < 32:
                 break
             shown = shown.thinned()
@@ -85,6 +82,14 @@ class Voxels:
             "at": list(shown.at),
             "volumes": texts,
         }
+
+
+def _text(matrix: NDArray[np.float64], item: tuple[str, NDArray[np.uint8]]) -> str:
+    """Return one of a page's arrays, by its key, as text; of confidence the bits that can be seen."""
+    from segflow.io.nifti import packed_nifti  # what opens volumes is loaded for volumes only
+
+    key, array = item
+    return text_of(packed_nifti(array & np.uint8(0xF8) if key == "c" else array, matrix))
 
 
 def steps_for(shape: tuple[int, ...], most: int = VOXELS) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segflow.report import Preview, stretch, thinning
+from segflow.report import Preview, bounds_of, stretch, thinning
 from segflow.report.images import Panel, figures
 from segflow.report.schema import ClassReport
 
@@ -107,3 +107,24 @@ def test_stretching_ignores_what_is_not_valid():
     spoilt[0, 0] = -9999
     np.testing.assert_array_equal(stretch(spoilt, valid), stretch(values, valid))
     assert (stretch(np.full((3, 4, 4), 9, np.uint8)) == 128).all()
+
+
+@LAWS
+@given(
+    st.sampled_from(["u1", "i1", "<u2", ">i2"]),
+    st.tuples(st.integers(1, 4), st.integers(1, 12), st.sampled_from([1, 7, 9000])),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+)
+def test_whole_numbers_are_shown_as_the_same_numbers_in_floating_point(
+    kind: str, shape: tuple[int, ...], seed: int, masked: bool
+) -> None:
+    """Short numbers are looked up in a table; floating point is worked out cell by cell."""
+    random = np.random.default_rng(seed)
+    kinds = np.iinfo(kind)
+    low, high = np.sort(random.integers(kinds.min, kinds.max, 2, endpoint=True))
+    values = random.integers(low, high, shape, endpoint=True).astype(kind)
+    valid = random.random(shape[1:]) < 0.7 if masked else None
+    worked_out = values.astype(np.float32)
+    assert bounds_of(values, valid) == bounds_of(worked_out, valid)
+    np.testing.assert_array_equal(stretch(values, valid), stretch(worked_out, valid))
