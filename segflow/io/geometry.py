@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from math import hypot
+from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from segflow.errors import InputError
 from segflow.grid import Grid
-from segflow.io.orientation import canonical_affine, turn_of
+from segflow.io.orientation import canonical_affine, directions, turn_of
 from segflow.io.volume_formats import read_header
-from segflow.io.volume_header import MILLIMETRES, READ_ERRORS, furthest
+from segflow.io.volume_header import MILLIMETRES, furthest, nifti_header, read_errors
 
 Doubles = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ def place_of_volume(path: str) -> Placement:
     return Placement(
         shape=header.file_shape,
         matrix=matrix,
-        orientation="".join(nib.aff2axcodes(matrix)),
+        orientation=directions(matrix),
         right_handed=bool(np.linalg.det(matrix[:3, :3]) > 0),
         spacing=tuple(float(side) for side in np.linalg.norm(matrix[:3, :3], axis=0)),
         codes=codes,
@@ -70,7 +70,7 @@ def _forms(path: str, shape: tuple[int, ...]) -> tuple[tuple[int, int] | None, f
     if not _is_nifti(path):
         return None, None
     try:
-        found = nib.load(path).header
+        found = nifti_header(path)
         codes = int(found["qform_code"]), int(found["sform_code"])
         if 0 in codes:
             return codes, None
@@ -78,7 +78,7 @@ def _forms(path: str, shape: tuple[int, ...]) -> tuple[tuple[int, int] | None, f
         return codes, furthest(qform, sform, shape) * _millimetres(found)
     except ValueError:
         return codes, None  # a qform that is no rotation, of which a notice tells
-    except READ_ERRORS as error:
+    except read_errors() as error:
         raise InputError(f"{path} is broken: {error}", "the header that was there", "copy it again") from error
 
 
@@ -94,7 +94,7 @@ def matrix_for_itk(path: str) -> Doubles:
     matrix = read_header(path).matrix
     if not _is_nifti(path):
         return matrix
-    found = nib.load(path).header
+    found = nifti_header(path)
     qcode, scode = int(found["qform_code"]), int(found["sform_code"])
     if scode == 1 or (scode and not qcode):
         return matrix
@@ -111,7 +111,7 @@ def _is_nifti(path: str) -> bool:
     return path.lower().endswith((".nii", ".nii.gz"))
 
 
-def _millimetres(header: nib.Nifti1Header) -> float:
+def _millimetres(header: Any) -> float:
     return MILLIMETRES.get(int(header["xyzt_units"]) & 7, (1.0, ""))[0]
 
 

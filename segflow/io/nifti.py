@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +22,7 @@ from segflow.errors import InputError, OutputError
 from segflow.io.atomic import replacing, write_text
 from segflow.io.orientation import Turn, turn_of
 from segflow.io.volume_formats import read_header
-from segflow.io.volume_header import AGREE, READ_ERRORS, furthest
+from segflow.io.volume_header import AGREE, furthest, nifti_header, read_errors
 from segflow.models.card import LabelClass
 from tiling.box import Box
 
@@ -110,7 +109,9 @@ def packed_nifti(values: NDArray[np.uint8], matrix: NDArray[np.float64]) -> byte
         values: (x, y, z) uint8.
         matrix: (4, 4), voxels to millimetres, RAS+.
     """
-    header = nib.Nifti1Header(endianness="<")
+    from nibabel import Nifti1Header
+
+    header = Nifti1Header(endianness="<")
     header.set_data_dtype(np.uint8)
     header.set_data_shape(values.shape)
     header.set_sform(matrix, 1)
@@ -150,13 +151,15 @@ def write_probability_nifti(
 
 def _target(source_path: str, orientation: str, dtype: np.dtype[Any], description: str, volumes: int = 1) -> _Target:
     """Make the header of the output from the source's; its geometry fields are copied bit for bit."""
+    from nibabel import Nifti1Header, Nifti2Header
+
     facts = read_header(source_path)
     source = _nifti_header(source_path)
-    kind = nib.Nifti2Header if isinstance(source, nib.Nifti2Header) else nib.Nifti1Header
+    kind = Nifti2Header if isinstance(source, Nifti2Header) else Nifti1Header
     header = kind(endianness="<")
     header.set_data_dtype(dtype)
     header.set_data_shape(facts.file_shape)
-    if isinstance(source, nib.Nifti1Header):  # NIfTI-2's header is a subclass
+    if isinstance(source, Nifti1Header):  # NIfTI-2's header is a subclass
         for field in _GEOMETRY:
             header[field] = source[field]
         header["pixdim"][:4] = source["pixdim"][:4]
@@ -180,8 +183,8 @@ def _nifti_header(path: str) -> Any:
     if not path.lower().endswith((".nii", ".nii.gz")):
         return None
     try:
-        return nib.load(path).header
-    except READ_ERRORS as error:
+        return nifti_header(path)
+    except read_errors() as error:
         raise InputError(f"{path} is broken: {error}", "the header that was there before", "copy it again") from error
 
 
@@ -235,8 +238,10 @@ def _require_known(path: Path, values: NDArray[Any], known: NDArray[np.bool_]) -
 
 def _require_same(path: Path, part: Path, target: _Target, total: int) -> None:
     """Open what was written with the library that others read it with, and compare."""
+    import nibabel
+
     try:
-        image = nib.load(part)
+        image = nibabel.load(part)
         found = image.header
         same = (
             image.shape == target.shape
@@ -245,7 +250,7 @@ def _require_same(path: Path, part: Path, target: _Target, total: int) -> None:
             and all(int(found[field]) == int(target.header[field]) for field in ("qform_code", "sform_code"))
             and _sum_of_voxels(part, path.suffix == ".gz", int(target.header["vox_offset"])) == total
         )
-    except READ_ERRORS as error:
+    except read_errors() as error:
         raise _spoilt(path, f"cannot be read back ({error})") from error
     if not same:
         raise _spoilt(path, "is not what was written when it is read back")

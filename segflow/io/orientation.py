@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from itertools import permutations, product
 from typing import Any
 
-import nibabel.orientations as nib_orientations
 import numpy as np
 from numpy.typing import NDArray
 
@@ -107,7 +106,14 @@ def orientation_of(matrix: NDArray[np.float64], orientation: str) -> str:
     """
     if orientation not in STORED:
         return orientation
-    return "".join(nib_orientations.aff2axcodes(matrix))
+    return directions(matrix)
+
+
+def directions(matrix: NDArray[np.float64]) -> str:
+    """Return the directions in which the axes of a (4, 4) affine run, such as "RAS"."""
+    from nibabel.orientations import aff2axcodes
+
+    return "".join(aff2axcodes(matrix))
 
 
 def turn_of(affine: NDArray[np.float64], file_shape: Triple, orientation: str) -> Turn:
@@ -124,8 +130,10 @@ def turn_of(affine: NDArray[np.float64], file_shape: Triple, orientation: str) -
     if orientation in STORED:
         one, two, three = ("ijk".index(letter) for letter in orientation)
         return Turn((one, two, three), (False, False, False), file_shape)
-    wanted = nib_orientations.axcodes2ornt(tuple(require_orientation(orientation)))
-    turn = nib_orientations.ornt_transform(nib_orientations.io_orientation(affine), wanted)
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+    wanted = axcodes2ornt(tuple(require_orientation(orientation)))
+    turn = ornt_transform(io_orientation(affine), wanted)
     target = [int(axis) for axis in turn[:, 0]]
     one, two, three = (target.index(axis) for axis in range(3))
     flips = (bool(turn[one, 1] < 0), bool(turn[two, 1] < 0), bool(turn[three, 1] < 0))

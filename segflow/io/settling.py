@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes
 
 from segflow.errors import InputError
 from segflow.io.source import Source
@@ -120,6 +119,8 @@ def settle(source: Source, rule: Preparation, spacing: tuple[float, ...] | None,
 
 def nonzero(source: Source, crop: Box) -> NDArray[np.bool_]:
     """Return which voxels of a crop are not 0 in some channel, or are enclosed by such: (*crop) bool."""
+    from scipy.ndimage import binary_fill_holes
+
     mask = np.zeros(crop.shape, np.bool_)
     for part, raw in slabs(source, crop):
         mask[part.within(crop)] = (raw != 0).any(axis=0)

@@ -9,23 +9,15 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.freesurfer.mghformat import MGHHeader
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from segflow.errors import InputError
 from segflow.io.names import VOLUME_SUFFIXES
-from segflow.io.orientation import Triple
+from segflow.io.orientation import Triple, directions
 
 AGREE = 0.1
 """sform and qform agree when no corner of the volume is further apart than this part of the smallest voxel side."""
-
-READ_ERRORS = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, WrapStructError, ValueError)
-"""What nibabel and gzip raise on files that are broken."""
 
 _OWN = (".nii", ".nii.gz", ".mgz", ".mgh")
 
@@ -92,6 +84,22 @@ class VolumeHeader:
         return prod(self.file_shape) * self.channels * self.dtype.itemsize
 
 
+def read_errors() -> tuple[type[Exception], ...]:
+    """Return what nibabel and gzip raise on files that are broken. A run of rasters does not load nibabel."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    return OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, WrapStructError, ValueError
+
+
+def nifti_header(path: str) -> Any:
+    """Return the header of a file that nibabel reads, as nibabel gives it; raises what is in `read_errors`."""
+    import nibabel
+
+    return nibabel.load(path).header
+
+
 def volume_suffix(path: str) -> str:
     """Return the suffix of a NIfTI or MGH file's path.
 
@@ -118,12 +126,14 @@ def read_volume_header(path: str) -> VolumeHeader:
     suffix = volume_suffix(path)
     if not Path(path).is_file():
         raise InputError(f"there is no file {path}", "a volume", "check the path")
+    import nibabel
+
     try:
-        image = nib.load(path)
+        image = nibabel.load(path)
         array = image.dataobj
         shape = tuple(int(n) for n in array.shape)
         matrix, notices = _place(image.header, image.affine, shape, path)
-    except READ_ERRORS as error:
+    except read_errors() as error:
         raise InputError(
             f"{path} is broken: its header cannot be read ({str(error) or type(error).__name__})",
             "a whole NIfTI or MGH file",
@@ -205,6 +215,8 @@ def _place(
     matrix = np.asarray(best, dtype=np.float64)
     require_invertible(path, matrix)
     notices: list[str] = []
+    from nibabel.freesurfer.mghformat import MGHHeader
+
     if isinstance(header, MGHHeader):
         if not int(header["goodRASFlag"]):
             notices.append(f"{path}: the header gives no position (goodRASFlag 0); FreeSurfer's default is used")
@@ -223,7 +235,7 @@ def _nifti_notices(header: Any, matrix: NDArray[np.float64], shape: tuple[int, .
     if qcode == 0 and scode == 0:
         return [
             f"{path}: sform and qform both have code 0: the header does not say how the volume lies; read as Analyze "
-            f"does, {''.join(nib.aff2axcodes(matrix))} by voxel sizes alone, so left and right may be swapped"
+            f"does, {directions(matrix)} by voxel sizes alone, so left and right may be swapped"
         ]
     if qcode == 0 or scode == 0:
         return []

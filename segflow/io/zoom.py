@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import zoom
 
 _SLAB_VOXELS = 1 << 21
 
@@ -74,6 +73,8 @@ def _along(values: NDArray[np.float32], shape: tuple[int, ...], axis: int, order
 
 
 def _zoomed(values: NDArray[np.float32], shape: tuple[int, ...], order: int) -> NDArray[np.float64]:
+    from scipy.ndimage import zoom
+
     factors = [m / n for n, m in zip(values.shape, shape, strict=True)]
     out = np.empty(shape, np.float64)
     zoom(values.astype(np.float64), factors, output=out, order=order, mode="nearest", grid_mode=True)

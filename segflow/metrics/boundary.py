@@ -13,7 +13,6 @@ from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter, minimum_filter
 
 from segflow.metrics.means import mean_of_known
 from segflow.metrics.results import BoundaryScores, BoundarySummary
@@ -54,6 +53,8 @@ class BoundaryMeter:
 
     def _near(self, codes: Codes) -> NDArray[np.bool_]:
         """Return which cells see another code, or the border, within the width."""
+        from scipy.ndimage import maximum_filter, minimum_filter
+
         size, outside = 2 * self.width + 1, self._classes + 1
         least = minimum_filter(codes, size=size, mode="constant", cval=outside)
         near: NDArray[np.bool_] = least != maximum_filter(codes, size=size, mode="constant", cval=outside)

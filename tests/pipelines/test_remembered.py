@@ -23,8 +23,9 @@ ALONE = """
 import sys
 from pathlib import Path
 from pipelines import run
+VOLUMES = "nibabel", "pydicom", "scipy.ndimage"
 outcome = run(Path(sys.argv[1]))
-print(outcome.report.scenes[0].state, sorted({"torch", "openvino"} & set(sys.modules)))
+print(outcome.report.scenes[0].state, sorted({"torch", "openvino", *VOLUMES} & set(sys.modules)))
 """
 
 
@@ -62,14 +63,13 @@ def settled_of(scene: Path) -> list[Path]:
     return sorted((scene.parent / "cache" / "settled").glob("*.json"))
 
 
-def test_a_run_with_nothing_to_do_loads_no_network(scene: Path) -> None:
+def test_a_run_of_rasters_loads_nothing_that_volumes_need_and_with_nothing_to_do_no_network(scene: Path) -> None:
     recipe = recipe_of(scene)
-    assert states(run(recipe)) == ["done"]
     written = scene.parent / "recipe.yaml"
     written.write_text(json.dumps(recipe.model_dump(mode="json", exclude={"base"}, exclude_defaults=True)))
     command = [sys.executable, "-c", ALONE, str(written)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
-    assert told.strip() == "unchanged []"
+    told = [subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout for _ in range(2)]
+    assert [text.strip() for text in told] == ["done ['torch']", "unchanged []"]
 
 
 def test_a_scene_that_is_added_is_done_and_the_others_are_left_alone(scene: Path) -> None:

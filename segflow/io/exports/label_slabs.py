@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from segflow.errors import InputError
-from segflow.io.volume_header import READ_ERRORS, VolumeHeader
+from segflow.io.volume_header import VolumeHeader, read_errors
 
 _SLAB_BYTES = 2 << 20
 
@@ -43,7 +42,7 @@ def label_slabs(header: VolumeHeader) -> Iterator[tuple[int, NDArray[np.unsigned
                 if len(found) < planes * plane_bytes:
                     raise EOFError(f"it ends in plane {low + len(found) // plane_bytes} of {nz}")
                 yield low, np.frombuffer(found, header.dtype).reshape((nx, ny, planes), order="F")
-    except READ_ERRORS as error:
+    except read_errors() as error:
         raise InputError(
             f"{header.path} is broken: {str(error) or type(error).__name__}",
             "the label map that was written",
@@ -57,9 +56,11 @@ def label_extents(header: VolumeHeader) -> dict[int, Extent]:
     Raises:
         InputError: the file is broken.
     """
+    from scipy.ndimage import find_objects
+
     boxes: dict[int, Extent] = {}
     for low, slab in label_slabs(header):
-        for label, found in enumerate(ndimage.find_objects(slab), 1):
+        for label, found in enumerate(find_objects(slab), 1):
             if found is None:
                 continue
             x, y, z = found
