@@ -16,6 +16,7 @@ from pipelines.planning.scenes import Selection, find_scenes
 from segflow.backends import ForwardSettings, Recorded, candidates, choose, probe
 from segflow.backends.room import free_bytes, require_room
 from segflow.errors import PlanError, SegflowError
+from segflow.io.opening import load_libraries
 from segflow.memory import allowance, growth, rss_bytes, shown
 from segflow.models.model import Model
 from segflow.patches import patch_of
@@ -35,6 +36,7 @@ def settle(recipe: Recipe, recorded: Recorded | None = None, home: Path | None =
         RecipeError, ModelError: what is asked for does not exist here.
         PlanError: so many patches of that size do not fit in memory.
     """
+    load_libraries(recipe.kind)
     model = model_of(recipe)
     recipe, auto = with_tiling_settled(recipe, model)
     patch = patch_of(model.card, recipe.tiling)

@@ -21,6 +21,12 @@ from tiling import Box
 Spec = RasterSpec | VolumeSpec
 
 
+def load_libraries(kind: str) -> None:
+    """Load what opens scenes of a kind and comes with the first of them, so that its memory can be measured before."""
+    if kind == "volume":
+        import nibabel  # noqa: F401
+
+
 def open_source(spec: Spec) -> Source:
     """Open a scene; reads headers only.
 
