@@ -16,7 +16,8 @@ from PIL import Image
 from segflow.hardware import usable_cores
 from segflow.report.schema import ClassReport
 
-_Item, _Made = TypeVar("_Item"), TypeVar("_Made")
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 NOTHING = 255
 """Position of a cell that has no class, in arrays that a page holds."""

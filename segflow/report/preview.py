@@ -133,7 +133,8 @@ def _grey(channel: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     if _is_short(channel) and channel.size > 256**channel.itemsize:
         native = channel.astype(channel.dtype.newbyteorder("="), copy=False)
         places = np.arange(256**channel.itemsize, dtype=f"u{channel.itemsize}")
-        return _grey(places.view(native.dtype), low, high)[native.view(places.dtype)]
+        found: NDArray[np.uint8] = _grey(places.view(native.dtype), low, high)[native.view(places.dtype)]
+        return found
     numbers = channel.astype(np.float32, copy=False)
     return np.rint(np.clip((numbers - low) * (255 / (high - low)), 0, 255)).astype(np.uint8)
 
