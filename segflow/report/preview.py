@@ -133,10 +133,11 @@ def _grey(channel: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     if _is_short(channel) and channel.size > 256**channel.itemsize:
         native = channel.astype(channel.dtype.newbyteorder("="), copy=False)
         places = np.arange(256**channel.itemsize, dtype=f"u{channel.itemsize}")
-        found: NDArray[np.uint8] = _grey(places.view(native.dtype), low, high)[native.view(places.dtype)]
-        return found
+        table = _grey(places.view(native.dtype), low, high)
+        return np.take(table, native.view(places.dtype))
     numbers = channel.astype(np.float32, copy=False)
-    return np.rint(np.clip((numbers - low) * (255 / (high - low)), 0, 255)).astype(np.uint8)
+    grey: NDArray[np.uint8] = np.rint(np.clip((numbers - low) * (255 / (high - low)), 0, 255)).astype(np.uint8)
+    return grey
 
 
 def _sorted(values: NDArray[Any]) -> NDArray[Any]:
