@@ -183,7 +183,12 @@ def _operation(commands: argparse._SubParsersAction[Parser]) -> None:
 
     prefect = _command(commands, "prefect", "prefect", "set up a Prefect server for segflow: limit, pool, automations")
     prefect.add_argument("action", choices=("setup",), help="make what is missing; the second time changes nothing")
-    prefect.add_argument("--gpus", type=int, metavar="N", help="GPUs that runs share; this machine's if not given")
+    prefect.add_argument(
+        "--gpus",
+        type=int,
+        metavar="N",
+        help="GPUs that runs share; this machine's if not given, or what the server has",
+    )
     prefect.add_argument("--pool", metavar="NAME", default="segflow", help="process work pool that is made: segflow")
 
 

@@ -22,6 +22,7 @@ _EXPLAINED = {
     "quarantined": "left alone until `segflow retry`",
     "done": "segmented",
     "outside": "leads out of the folder, not read",
+    "unreadable": "gives no scene",
 }
 _NONE = """  no run by `segflow run --new`, `serve` or `deploy` yet, which alone are counted here;
   what a plain `segflow run` has done is told by report.html in its output folder"""
@@ -47,10 +48,12 @@ def main(options: argparse.Namespace) -> int:
                 "waiting": len(look.waiting),
                 **{state: counts[state] for state in ("running", "failed", "quarantined", "done")},
                 "outside": len(look.outside),
+                "unreadable": len(look.unreadable),
             },
             "scenes": rows,
             "waiting": look.waiting,
             "outside": look.outside,
+            "unreadable": look.unreadable,
             "runs": [asdict(run) for run in ledger.runs()],
         }
     sys.stdout.write(json.dumps(found, indent=2) + "\n" if options.json else _text(found))
@@ -82,6 +85,7 @@ def _text(found: dict[str, Any]) -> str:
         lines.append(f"  {row['state']:<12} {row['name']}{error}")
     lines += [f"  and {len(found['scenes']) - _MOST:,} more; --json lists all"] if len(found["scenes"]) > _MOST else []
     lines += [f"  {'outside':<12} {name}" for name in found["outside"][:_MOST]]
+    lines += [f"  {'unreadable':<12} {first_line(told)}" for told in found["unreadable"][:_MOST]]
     lines += ["last runs"] if found["runs"] else [_NONE]
     for run in found["runs"]:
         when = datetime.fromtimestamp(run["ended"]).strftime("%Y-%m-%d %H:%M")

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows.prefect.deployments import TAG
 from flows.prefect.slots import GPU_LIMIT, gpus_here
@@ -29,7 +29,7 @@ def set_up(pool: str, gpus: int | None) -> list[tuple[str, str, str]]:
     """Make all that is missing, bring the rest up to date; return kind, name and purpose of each."""
     made = []
     with get_client(sync_client=True) as client:
-        wanted = max(1, gpus_here() if gpus is None else gpus)
+        wanted = max(1, gpus) if gpus is not None else max(gpus_here(), _limit(client))
         client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, wanted)
         made.append(("limit", GPU_LIMIT, f"{wanted} at once; a slot comes back a minute after its holder was killed"))
         made.append(("work pool", pool, _pool(client, pool)))
@@ -80,6 +80,14 @@ def _put(wanted: Automation) -> None:
         return
     wanted.id = found.id
     wanted.update()
+
+
+def _limit(client: SyncPrefectClient) -> int:
+    """Return how many GPUs the server knows of, one at least: this machine may have fewer than those that work."""
+    try:
+        return max(1, client.read_global_concurrency_limit_by_name(GPU_LIMIT).limit)
+    except ObjectNotFound:
+        return 1
 
 
 def _pool(client: SyncPrefectClient, name: str) -> str:

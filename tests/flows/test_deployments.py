@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,21 @@ def test_a_schedule_is_what_was_asked_for(when: dict[str, Any], shown: tuple[str
     if shown is not None:
         assert (found.cron, found.timezone) == shown
     assert When().schedule() is None
+
+
+def test_a_night_at_half_past_two_runs_once_on_the_days_on_which_clocks_change() -> None:
+    """In spring that time is none in Berlin, in autumn it is there twice."""
+    from prefect.server.schemas.schedules import CronSchedule
+
+    from flows.prefect.deployments import When
+
+    wanted = When(cron="30 2 * * *", timezone="Europe/Berlin").schedule()
+    schedule = CronSchedule(cron=wanted.cron, timezone=wanted.timezone, day_or=wanted.day_or)
+    for day, utc in ((datetime(2027, 3, 28, tzinfo=UTC), "01:30"), (datetime(2027, 10, 31, tzinfo=UTC), "00:30")):
+        start = day - timedelta(days=1)
+        nights = [when.astimezone(UTC) for when in asyncio.run(schedule.get_dates(3, start=start))]
+        assert [night.date() for night in nights] == [(start + timedelta(days=n)).date() for n in range(3)]
+        assert f"{nights[1]:%H:%M}" == utc
 
 
 def test_a_schedule_that_cannot_be_is_told_with_a_remedy() -> None:

@@ -92,16 +92,20 @@ def test_a_folder_of_dicom_that_grows_or_holds_a_part_waits(making: Any) -> None
         assert looker.look().fresh == []
 
 
-def test_a_folder_of_dicom_that_is_broken_is_told_and_keeps_nobody_up(making: Any) -> None:
+def test_a_folder_of_dicom_that_is_broken_is_told_and_keeps_nobody_up(making: Any, segflow: Any) -> None:
     making.model("volume")
     series(making.folder / "in" / "good")
     (making.folder / "in" / "empty").mkdir()
     for number in (1, 2):
         series(making.folder / "in" / "two" / str(number), 4 + number, StudyInstanceUID=uid("two"))
     age(making.folder / "in")
-    recipe = read_recipe(making.recipe(kind="volume", inputs="in/*", service=SERVICE | {"settle_seconds": 5.0}))
+    path = making.recipe(kind="volume", inputs="in/*", service=SERVICE | {"settle_seconds": 5.0})
+    recipe = read_recipe(path)
     with open_ledger(recipe) as ledger:
         look = Intake(recipe, model_of(recipe), ledger).look()
+    told = segflow("status", path, "--json").json
+    assert (told["counts"]["unreadable"], told["unreadable"]) == (1, look.unreadable)
+    assert "  unreadable           1  gives no scene\n" in segflow("status", path).out
     assert len(look.waiting) == 2  # the good one, seen for the first time, and the empty one
     assert len(look.unreadable) == 1
     assert "series" in look.unreadable[0]

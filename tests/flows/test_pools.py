@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import httpx
@@ -113,3 +116,53 @@ def test_prefect_deploy_all_takes_the_committed_file(pools: Any) -> None:
     (schedule,) = found["schedules"]
     assert schedule["schedule"]["cron"] == "0 2 * * *"
     assert found["tags"] == ["segflow"]
+
+
+def test_setting_up_again_takes_no_gpu_away(pools: Any, tmp_path: Path) -> None:
+    """From a machine with fewer of them, or by `make up`."""
+    _, env = pools
+    for more, limit in ((("--gpus", "4"), 4), ((), 4), (("--gpus", "2"), 2), ((), 2)):
+        told = json.loads(called(env, tmp_path, "segflow", "prefect", "setup", "--json", *more))
+        found = json.loads(called(env, tmp_path, "prefect", "gcl", "inspect", "segflow-gpu", "--output", "json"))
+        assert found["limit"] == limit
+        assert told[0]["does"].startswith(f"{limit} at once")
+
+
+def test_a_server_with_our_settings_drops_runs_of_long_ago_with_their_logs_and_artifacts(tmp_path: Path) -> None:
+    tables = ("flow_run", "log", "artifact")
+    settings = {
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS": "1",
+    }
+    with server(tmp_path, **settings) as api:
+        env = environment(tmp_path, PREFECT_API_URL=api, DO_NOT_TRACK="1", PREFECT_LOGGING_TO_API_BATCH_INTERVAL="0.1")
+        called(env, tmp_path, "python", "-c", NIGHTS)
+        with closing(sqlite3.connect(tmp_path / "prefect.db", timeout=60, isolation_level=None)) as db:
+
+            def count(table: str) -> int:
+                return int(db.execute(f"select count(*) from {table}").fetchone()[0])
+
+            both = [count(table) for table in tables]
+            assert min(both) >= 2
+            old = "update flow_run set end_time = datetime('now', '-91 days') where name = 'old'"
+            assert db.execute(old).rowcount == 1
+            end = monotonic() + 60
+            while (found := [count(table) for table in tables]) != (
+                half := [n // 2 for n in both]
+            ) and monotonic() < end:
+                sleep(0.5)
+            assert found == half
+
+
+NIGHTS = """
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+@flow
+def night():
+    get_run_logger().info("told")
+    create_markdown_artifact("picture", key="preview")
+
+for name in ("old", "new"):
+    night.with_options(flow_run_name=name)()
+"""
