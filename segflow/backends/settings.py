@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Literal
@@ -90,12 +91,17 @@ def candidates(compute: Compute, batch: int | Literal["auto"], patch: tuple[int,
 def available() -> dict[str, str]:
     """Return versions and hardware for a report, without importing any of them."""
     facts = {"cpu": cpu_name(), "instruction_set": instruction_set(), "cores": str(usable_cores())}
-    for name in ("torch", "openvino", "onnxruntime"):
-        try:
-            facts[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return facts
+    found = {name: _version(name) for name in ("torch", "openvino", "onnxruntime")}
+    return facts | {name: number for name, number in found.items() if number is not None}
+
+
+@cache
+def _version(name: str) -> str | None:
+    """Return a package's version, which takes some milliseconds to read, and a run tells it of every scene."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def _device(compute: Compute) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from math import ceil
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,9 +89,9 @@ def bounds_of(values: NDArray[Any], valid: NDArray[np.bool_] | None = None, cut:
     channels, good = _shown(values, valid)
     if not good.any():
         return None
-    # sorted whole numbers first: of bytes that takes no time, and what is sorted is parted three times as fast
-    shown = [_sorted(channel[good]).astype(np.float32) for channel in channels]
-    bounds = [np.percentile(numbers, (cut, 100 - cut)) for numbers in shown]
+    kind: Literal["stable"] | None = "stable" if _is_short(channels) else None  # which is a radix sort of these
+    shown = [np.sort(channel[good], kind=kind) for channel in channels]
+    bounds = [(_percentile(numbers, cut), _percentile(numbers, 100 - cut)) for numbers in shown]
     common = (min(low for low, _ in bounds), max(high for _, high in bounds))
     apart = max(max(low - common[0], common[1] - high) for low, high in bounds)
     together = apart <= 0.2 * (common[1] - common[0])
@@ -98,7 +99,7 @@ def bounds_of(values: NDArray[Any], valid: NDArray[np.bool_] | None = None, cut:
     for numbers, own in zip(shown, bounds, strict=True):
         low, high = common if together else own
         if high <= low:
-            low, high = float(numbers.min()), float(numbers.max())
+            low, high = numbers[0], numbers[-1]
         found.append((float(low), float(high)))
     return tuple(found)
 
@@ -140,8 +141,12 @@ def _grey(channel: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     return grey
 
 
-def _sorted(values: NDArray[Any]) -> NDArray[Any]:
-    return np.sort(values, kind="stable") if _is_short(values) else values
+def _percentile(ordered: NDArray[Any], percent: float) -> float:
+    """Return what `numpy.percentile` does, of values that are sorted already."""
+    place = percent / 100 * (len(ordered) - 1)
+    low, high = ordered[[int(place), ceil(place)]].astype(np.float32)
+    gap, part = float(high - low), place % 1
+    return float(low) + gap * part if part < 0.5 else float(high) - gap * (1 - part)
 
 
 def _is_short(values: NDArray[Any]) -> bool:
