@@ -104,7 +104,7 @@ def main() -> None:
             for what, ask in questions(ledger).items():
                 row(where, what, seconds(ask))
             keys = [f"/in/s{n}.tif" for n in range(FILES)]
-            row(where, f"what is known of {FILES:,} files", seconds(lambda: ledger.sightings(keys)))  # noqa: B023
+            row(where, f"what is known of {FILES:,} files", seconds(lambda: ledger.files.sightings(keys)))  # noqa: B023
             row(where, "let all that failed be tried again", seconds(lambda: ledger.retry(None), 1))
 
 

@@ -54,7 +54,7 @@ def main(options: argparse.Namespace) -> int:
             "waiting": look.waiting,
             "outside": look.outside,
             "unreadable": look.unreadable,
-            "runs": [asdict(run) for run in ledger.runs()],
+            "runs": [asdict(run) for run in ledger.history.latest()],
         }
     sys.stdout.write(json.dumps(found, indent=2) + "\n" if options.json else _text(found))
     return DONE

@@ -83,16 +83,23 @@ def run_increment(
                 _LOG.warning("%s; what is new is left to it", error.found)
             finally:
                 claims.end()
-        done = len(increment.scenes) - len(increment.failed)
         if increment.scenes:
-            from segflow.report import drift_of, results_of, run_report
-
-            now = results_of(run_report(name, increment.scenes, 0))
-            drift = drift_of(before, now, recipe.service.drift)
-            increment.drift = [] if drift is None else list(drift.told)
-            facts = {} if now is None else now.model_dump(exclude={"run"})
-            ledger.ran(name, began, increment.state, done, len(increment.failed), facts)
+            _remember(ledger, began, increment, before, recipe.service.drift)
     return increment
+
+
+def _remember(
+    ledger: Ledger, began: float, increment: Increment, before: Results | None, least_drift: float | None
+) -> None:
+    """Compare what a run has measured with earlier runs, and have the ledger remember it."""
+    from segflow.report import drift_of, results_of, run_report
+
+    now = results_of(run_report(increment.name, increment.scenes, 0))
+    drift = drift_of(before, now, least_drift)
+    increment.drift = [] if drift is None else list(drift.told)
+    facts = {} if now is None else now.model_dump(exclude={"run"})
+    failed = len(increment.failed)
+    ledger.history.add(increment.name, began, increment.state, len(increment.scenes) - failed, failed, facts)
 
 
 def _waits(recipe: Recipe) -> bool:
@@ -105,7 +112,7 @@ def _before(ledger: Ledger) -> Results | None:
     """Return the median of what the ledger remembers of the last good runs that had results."""
     from segflow.report import median_of
 
-    good = [run for run in ledger.runs(_BACK) if run.facts and run.state != "failed"]
+    good = [run for run in ledger.history.latest(_BACK) if run.facts and run.state != "failed"]
     read = [(run, results) for run in good if (results := _results(run)) is not None][:_COMPARED]
     if not read:
         return None

@@ -84,12 +84,12 @@ class Intake:
         """
         look, seen = Inventory(), dict[str, Stamps]()
         scenes = self._scenes(look)
-        before = self._ledger.sightings(self._key(item) for item in scenes)
+        before = self._ledger.files.sightings(self._key(item) for item in scenes)
         now = self._ledger.now()
         for item in scenes:
             self._sort(item, before.get(self._key(item)), now, look, seen)
         if note and seen:
-            self._ledger.saw(seen)
+            self._ledger.files.saw(seen)
         return look
 
     def identify(self, item: NamedScene) -> str:
@@ -132,7 +132,7 @@ class Intake:
         return self._known_as(item, stamps_of(item.scene.paths), digest.hexdigest())
 
     def _known_as(self, item: NamedScene, stamps: Sequence[object], identity: str) -> str:
-        self._ledger.saw({self._key(item): self._stamps(item, stamps)}, identity)
+        self._ledger.files.saw({self._key(item): self._stamps(item, stamps)}, identity)
         return identity
 
     def _key(self, item: NamedScene) -> str:

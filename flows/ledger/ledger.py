@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import (
-    ARRAY,
     ColumnElement,
     Connection,
     Engine,
-    String,
     and_,
-    any_,
     case,
     delete,
-    exists,
-    insert,
-    literal,
     or_,
     select,
     update,
 )
 
+from flows.ledger.files import Files
+from flows.ledger.history import History
 from flows.ledger.holder import is_gone, this_process
-from flows.ledger.rows import Row, RunRow, Sighting, Stamps, State
-from flows.ledger.tables import NOT_DONE, RUN, SCENE, SEEN, STATES, TALLY, clock
+from flows.ledger.rows import Row, State
+from flows.ledger.statements import batched, insert_into, reading, replaced
+from flows.ledger.tables import NOT_DONE, SCENE, SEEN, STATES, TALLY, clock
 from segflow.recipe import Service
 
-_MANY = 500
 _LOST = "the run that had it ended without a word: it was killed, or the machine went down or out of memory"
 _MADE = "whole; what is made of all scenes, or sent elsewhere, is not yet"
 
@@ -44,6 +37,11 @@ class Ledger:
     A scene that is claimed is its owner's as long as the owner is heard of (`beat`) every `service.lease_seconds`, and
     on the same machine no longer than the owner's process lives.
 
+    Attributes:
+        files: what was seen of files.
+        history: earlier runs.
+        owner: of what is claimed here.
+
     Args:
         engine: the database, with its tables.
         pipeline: the recipe's name.
@@ -51,13 +49,13 @@ class Ledger:
     """
 
     def __init__(self, engine: Engine, pipeline: str, service: Service) -> None:
+        self.files = Files(engine, pipeline)
+        self.history = History(engine, pipeline)
         self._engine = engine
         self._pipeline = pipeline
         self._service = service
         self.owner = uuid4().hex
         self._host = this_process()
-
-    # --- scenes -------------------------------------------------------------------------------------------------
 
     def claim(self, identity: str, name: str, recipe: str, weights: str, backfill: bool = False) -> bool:
         """Take a scene, if it is to be done and nobody has it: pending, failed before, lost by another, or not known.
@@ -75,10 +73,11 @@ class Ledger:
         with self._engine.begin() as db:
             now = clock(db)
             values = {"identity": identity, "name": name, "state": "pending", "recipe": recipe, "weights": weights}
-            made = self._insert(db, SCENE).values(pipeline=self._pipeline, changed=now, **values)
+            made = insert_into(db, SCENE).values(pipeline=self._pipeline, changed=now, **values)
             db.execute(made.on_conflict_do_nothing())
             self._lose(db, now, SCENE.c.identity == identity)
-            free = or_(SCENE.c.state.in_(("pending", "failed")), and_(SCENE.c.state == "done", self._replaced()))
+            again = and_(SCENE.c.state == "done", replaced(self._pipeline))
+            free = or_(SCENE.c.state.in_(("pending", "failed")), again)
             if backfill:
                 other = or_(SCENE.c.recipe != recipe, SCENE.c.weights != weights)
                 free = or_(free, and_(SCENE.c.state == "done", other))
@@ -163,7 +162,7 @@ class Ledger:
             for which in self._at_rest(names):
                 gone = delete(SCENE).where(*which).returning(SCENE.c.identity, SCENE.c.name)
                 found.update(tuple(row) for row in db.execute(gone))
-            for some in _batched(list(found)):
+            for some in batched(list(found)):
                 db.execute(delete(SEEN).where(SEEN.c.pipeline == self._pipeline, SEEN.c.identity.in_(some)))
         return sorted(found.values())
 
@@ -172,7 +171,7 @@ class Ledger:
         if self.named(pattern) or not set(pattern) & set("*?["):
             return [pattern]
         asked = select(SCENE.c.name).distinct().where(SCENE.c.pipeline == self._pipeline)
-        with self._reading() as db:
+        with reading(self._engine) as db:
             return sorted(name for name in db.execute(asked).scalars() if fnmatchcase(name, pattern))
 
     def row(self, identity: str) -> Row | None:
@@ -184,7 +183,7 @@ class Ledger:
         which = which or (NOT_DONE,)
         columns = [SCENE.c[name] for name in Row.__slots__]
         asked = select(*columns).where(SCENE.c.pipeline == self._pipeline, *which).order_by(SCENE.c.changed.desc())
-        with self._reading() as db:
+        with reading(self._engine) as db:
             yield from (Row(*found) for found in db.execute(asked).all())
 
     def named(self, name: str) -> list[Row]:
@@ -194,73 +193,24 @@ class Ledger:
     def log(self, identity: str) -> str:
         """Return the log of a scene's last attempt that failed."""
         asked = select(SCENE.c.log).where(SCENE.c.pipeline == self._pipeline, SCENE.c.identity == identity)
-        with self._reading() as db:
+        with reading(self._engine) as db:
             return db.execute(asked).scalar() or ""
 
     def tally(self) -> dict[str, int]:
         """Return how many scenes are in each state."""
         asked = select(*(TALLY.c[state] for state in STATES)).where(TALLY.c.pipeline == self._pipeline)
-        with self._reading() as db:
+        with reading(self._engine) as db:
             found = db.execute(asked).first()
         return dict(zip(STATES, found or (0,) * len(STATES), strict=True))
 
-    # --- files --------------------------------------------------------------------------------------------------
-
-    def sightings(self, keys: Iterable[str]) -> dict[str, Sighting]:
-        """Return what is known of files, by key; a scene whose outputs were replaced is pending."""
-        state = case((and_(SCENE.c.state == "done", self._replaced()), "pending"), else_=SCENE.c.state)
-        columns = (SEEN.c.key, SEEN.c.stamps, SEEN.c.since, SEEN.c.identity, state.label("state"))
-        joined = SEEN.outerjoin(SCENE, and_(SCENE.c.pipeline == SEEN.c.pipeline, SCENE.c.identity == SEEN.c.identity))
-        more = (SCENE.c.lease, SCENE.c.host, SCENE.c.recipe, SCENE.c.weights)
-        asked = select(*columns, *more).select_from(joined).where(SEEN.c.pipeline == self._pipeline)
-        found = {}
-        with self._reading() as db:
-            now = clock(db)
-            for which in self._among(db, SEEN.c.key, list(keys)):
-                for key, stamps, since, identity, state, lease, host, *made in db.execute(asked.where(which)):
-                    held = state == "running" and lease > now and not is_gone(host)
-                    found[key] = Sighting(stamps, since, identity, state, held, *made)
-        return found
-
-    def saw(self, files: Mapping[str, Stamps], identity: str | None = None) -> None:
-        """Note how files look now, and of what content they are, where that is known."""
-        with self._engine.begin() as db:
-            now = clock(db)
-            rows = [
-                {"pipeline": self._pipeline, "key": key, "stamps": stamps, "since": now, "identity": identity}
-                for key, stamps in files.items()
-            ]
-            for some in _batched(rows):
-                put = self._insert(db, SEEN).values(some)
-                kept = {name: put.excluded[name] for name in ("stamps", "since", "identity")}
-                db.execute(put.on_conflict_do_update(index_elements=["pipeline", "key"], set_=kept))
-
     def now(self) -> float:
         """Return the time by the ledger's clock."""
-        with self._reading() as db:
+        with reading(self._engine) as db:
             return clock(db)
-
-    # --- runs ---------------------------------------------------------------------------------------------------
-
-    def ran(self, name: str, began: float, state: str, done: int, failed: int, facts: Any) -> None:
-        """Remember a run."""
-        with self._engine.begin() as db:
-            row = {"name": name, "began": began, "ended": clock(db), "state": state, "done": done, "failed": failed}
-            db.execute(insert(RUN).values(pipeline=self._pipeline, facts=json.dumps(facts), **row))
-
-    def runs(self, limit: int = 10) -> list[RunRow]:
-        """Return the latest runs, the last first."""
-        columns = [RUN.c[name] for name in RunRow.__slots__]
-        asked = select(*columns).where(RUN.c.pipeline == self._pipeline).order_by(RUN.c.number.desc()).limit(limit)
-        with self._reading() as db:
-            found = [dict(row) for row in db.execute(asked).mappings()]
-        return [RunRow(**(row | {"facts": json.loads(row["facts"])})) for row in found]
-
-    # ------------------------------------------------------------------------------------------------------------
 
     def _at_rest(self, names: Sequence[str]) -> Iterator[tuple[ColumnElement[bool], ...]]:
         """Yield conditions that mean scenes by name or identity, unless they run."""
-        for some in _batched(list(names)):
+        for some in batched(list(names)):
             named = or_(SCENE.c.name.in_(some), SCENE.c.identity.in_(some))
             yield SCENE.c.pipeline == self._pipeline, SCENE.c.state != "running", named
 
@@ -269,13 +219,6 @@ class Ledger:
 
     def _change(self, *which: ColumnElement[bool]) -> Any:
         return update(SCENE).where(SCENE.c.pipeline == self._pipeline, *which)
-
-    def _replaced(self) -> ColumnElement[bool]:
-        """Tell of a scene that is done whether another of its name was done after it."""
-        other = SCENE.alias()
-        same = other.c.name == SCENE.c.name
-        later = [other.c.pipeline == self._pipeline, same, other.c.identity != SCENE.c.identity]
-        return exists().where(*later, other.c.state == "done", other.c.changed > SCENE.c.changed)
 
     def _end(self, identity: str, **values: Any) -> State | None:
         with self._engine.begin() as db:
@@ -306,26 +249,3 @@ class Ledger:
                 changed=now,
             )
         )
-
-    @staticmethod
-    def _among(db: Connection, column: Any, values: list[str]) -> Iterator[ColumnElement[bool]]:
-        """Yield conditions that together find rows by many values: one array where that goes, for one plan of it."""
-        if db.dialect.name == "postgresql":
-            yield column == any_(literal(values, ARRAY(String)))
-        else:
-            yield from (column.in_(some) for some in _batched(values))
-
-    @staticmethod
-    def _insert(db: Connection, table: Any) -> Any:
-        return import_module(f"sqlalchemy.dialects.{db.dialect.name}").insert(table)
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        """Read without holding up those who write."""
-        with self._engine.connect().execution_options(segflow_reads=True) as db:
-            yield db
-
-
-def _batched(items: list[Any]) -> Iterator[list[Any]]:
-    """Cut a list into parts that a statement can hold."""
-    return (items[start : start + _MANY] for start in range(0, len(items), _MANY))

@@ -159,7 +159,7 @@ def test_what_a_slow_run_says_late_does_not_count(making: Any) -> None:
         assert (night.scenes, night.lost, night.state) == ([], ["a"], "done")
         assert "1 taken over by another run" in night.summary
         assert other.tally()["done"] == 1
-        assert other.runs() == []
+        assert other.history.latest() == []
 
 
 def test_a_run_that_finds_more_while_it_works_tells_of_all_in_its_report(making: Any) -> None:
@@ -220,5 +220,5 @@ def test_results_of_another_versions_runs_keep_nobody_up(making: Any) -> None:
     recipe = read_recipe(making.recipe(name="versions", inputs="in", service=SERVICE))
     with open_ledger(recipe) as ledger:
         for facts in ({"shares": {"a": 1.0}, "later": 1}, {"earlier": {}}, ["list"]):
-            ledger.ran("other", ledger.now(), "done", 1, 0, facts)
+            ledger.history.add("other", ledger.now(), "done", 1, 0, facts)
     assert run_increment(recipe).state == "done"

@@ -109,10 +109,10 @@ def test_forgetting_drops_a_scene_that_does_not_run(make: Any) -> None:
     with make() as ledger:
         assert claim(ledger, "a")
         assert ledger.forget(["scene-a"]) == []
-        ledger.saw({"/in/a.tif": "[]"}, "a")
+        ledger.files.saw({"/in/a.tif": "[]"}, "a")
         assert ledger.done("a")
         assert ledger.forget(["scene-a"]) == ["scene-a"]
-        assert ledger.sightings(["/in/a.tif"]) == {}
+        assert ledger.files.sightings(["/in/a.tif"]) == {}
         assert sum(ledger.tally().values()) == 0
         assert claim(ledger, "a")
 
@@ -131,8 +131,8 @@ def test_recipes_of_other_names_share_a_ledger_and_nothing_else(make: Any) -> No
 def test_runs_are_remembered_the_last_first(make: Any) -> None:
     with make() as ledger:
         for number in range(12):
-            ledger.ran(f"night-{number}", ledger.now(), "done", number, 0, {"mean_iou": 0.5})
-        runs = ledger.runs()
+            ledger.history.add(f"night-{number}", ledger.now(), "done", number, 0, {"mean_iou": 0.5})
+        runs = ledger.history.latest()
         assert [run.name for run in runs] == [f"night-{number}" for number in range(11, 1, -1)]
         assert runs[0].facts == {"mean_iou": 0.5}
         assert runs[0].began <= runs[0].ended
@@ -265,6 +265,6 @@ def test_a_ledger_of_a_million_scenes_answers_in_fifty_milliseconds(make: Any, t
         spent = {what: min(seconds(ask)) for what, ask in questions(ledger).items()}
         assert max(spent.values()) < 0.05, spent
         known = [f"/in/s{number}.tif" for number in range(FILES)]
-        assert len(ledger.sightings(known)) == FILES
-        assert min(seconds(lambda: ledger.sightings(known))) < 2
+        assert len(ledger.files.sightings(known)) == FILES
+        assert min(seconds(lambda: ledger.files.sightings(known))) < 2
         assert ledger.forget(["s*"]) == []

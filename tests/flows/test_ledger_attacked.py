@@ -221,15 +221,15 @@ def test_a_content_that_comes_back_under_a_name_that_another_had_meanwhile_is_do
 
 def test_a_content_whose_outputs_were_replaced_is_done_again_under_whatever_name_it_comes_back(make: Any) -> None:
     with make() as ledger:
-        ledger.saw({"copy": "[]"}, "first")
+        ledger.files.saw({"copy": "[]"}, "first")
         for identity in ("first", "second"):
-            assert ledger.sightings(["copy"])["copy"].state in (None, "done")
+            assert ledger.files.sightings(["copy"])["copy"].state in (None, "done")
             assert ledger.claim(identity, "a", "recipe", "w")
             assert ledger.done(identity)
-        assert ledger.sightings(["copy"])["copy"].state == "pending"
+        assert ledger.files.sightings(["copy"])["copy"].state == "pending"
         assert ledger.claim("first", "b", "recipe", "w")
         assert ledger.done("first")
-        assert ledger.sightings(["copy"])["copy"].state == "done"
+        assert ledger.files.sightings(["copy"])["copy"].state == "done"
         assert not ledger.claim("first", "a", "recipe", "w")
         assert not ledger.claim("first", "b", "recipe", "w")
 
