@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
             facts = os.fstat(file.fileno())
             size, tag = facts.st_size, f'"{facts.st_ino:x}-{facts.st_mtime_ns:x}-{facts.st_size:x}"'
             same = self.headers.get("If-Range", tag) == tag
-            span = _span(self.headers.get("Range") if same else None, size)
+            span = asked_span(self.headers.get("Range") if same else None, size)
             if span is None:
                 self._start(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, 0, Content_Range=f"bytes */{size}")
                 return
@@ -166,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or left > 0
 
 
-def _span(asked: str | None, size: int) -> tuple[int, int, bool] | None:
+def asked_span(asked: str | None, size: int) -> tuple[int, int, bool] | None:
     """Return first byte, one after the last, and whether that is a part; None where there is no such part.
 
     Several ranges at once, and what is none, get the whole file, as RFC 9110 allows.

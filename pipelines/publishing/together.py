@@ -12,7 +12,8 @@ from segflow.errors import SegflowError
 from segflow.io.atomic import write_text
 from segflow.io.exports.bids import DESCRIPTION, SHARED, is_ours
 from segflow.io.exports.qml import is_our_style, style
-from segflow.io.exports.stac import COLLECTION, items_of, write_collection
+from segflow.io.exports.stac import COLLECTION
+from segflow.io.exports.stac_collection import items_of, write_collection
 from segflow.io.label_vrt import is_our_vrt, scenes_of, write_label_vrt
 from segflow.models.card import LabelClass
 from segflow.recipe import Recipe

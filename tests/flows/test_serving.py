@@ -16,7 +16,7 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.serving import HOST, FolderServer, _span
+from flows.serving import HOST, FolderServer, asked_span
 from segflow.report.page import POLICY
 
 DATA = bytes(range(256)) * 40
@@ -80,7 +80,7 @@ def test_files_are_served_by_ranges(server, asked, status, body, told):
 @given(st.integers(0, 50), st.integers(0, 60), st.integers(0, 60))
 def test_a_span_is_a_slice_of_the_file(size, first, last):
     data = bytes(range(size))
-    found = _span(f"bytes={first}-{last}", size)
+    found = asked_span(f"bytes={first}-{last}", size)
     expected = data[first : last + 1] if first <= last else b""
     assert (b"" if found is None else data[found[0] : found[1]]) == expected
 

@@ -1,4 +1,4 @@
-"""A STAC item of a label map: `<scene>_stac.json`, and the run's `collection.json`.
+"""A STAC item of a label map: `<scene>_stac.json`. The collection of a run's items is `stac_collection`.
 
 STAC 1.1.0 (stacspec.org) with the extensions classification, file, projection, processing, raster and MLM: what the
 classes are, which bytes, where, made how, and by which model.
@@ -25,8 +25,8 @@ from segflow.models.card import Card, LabelClass
 
 VERSION = "1.1.0"
 COLLECTION = "collection.json"
-_ITEM = "_stac.json"
-_COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+ITEM = "_stac.json"
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _TYPES = {
     ".qml": "text/xml",
     ".gpkg": "application/geopackage+sqlite3",
@@ -34,7 +34,7 @@ _TYPES = {
     ".fgb": "application/vnd.flatgeobuf",
     ".geojson": "application/geo+json",
 }
-_EXTENSIONS = tuple(
+EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
     for name in (
         *("classification/v2.0.0", "file/v2.1.0", "projection/v2.0.0"),
@@ -74,7 +74,7 @@ class Stac:
 
     def files(self, scene: str, folder: Path) -> tuple[Path, ...]:
         """Return the item's name."""
-        return (folder / f"{scene}{_ITEM}",)
+        return (folder / f"{scene}{ITEM}",)
 
     def require(self, published: Published) -> None:
         """Refuse volumes, rasters of which nothing says where or when they were taken, and names that no link can hold.
@@ -110,7 +110,7 @@ class Stac:
         return {
             "type": "Feature",
             "stac_version": VERSION,
-            "stac_extensions": list(_EXTENSIONS),
+            "stac_extensions": list(EXTENSIONS),
             "id": published.scene,
             "geometry": geometry,
             "bbox": box,
@@ -137,7 +137,7 @@ class Stac:
         byte = {"data_type": "uint8", **metres}
         share = {**byte, "raster:scale": 1 / 255, "unit": "1"}
         for layer, path in published.files.items():
-            asset = {"href": f"./{path.name}", "type": _COG, **checksum(path)}
+            asset = {"href": f"./{path.name}", "type": COG, **checksum(path)}
             if layer == "labels":
                 more = {"title": "Classes", "roles": ["data", "labels"], **byte, "nodata": published.nodata}
                 yield layer, {**asset, **more, "classification:classes": classes}
@@ -149,7 +149,7 @@ class Stac:
                 yield layer, {**asset, "title": title, "roles": ["data"], **share, "bands": bands}
         for other in self._others:
             for path in other.files(published.scene, folder):
-                kind = _COG if path.name.endswith("_coverage.tif") else _TYPES.get(path.suffix)
+                kind = COG if path.name.endswith("_coverage.tif") else _TYPES.get(path.suffix)
                 if kind is None or not path.is_file():
                     continue
                 asset = {"href": f"./{path.name}", "type": kind, "title": other.name, "roles": ["data"]}
@@ -240,66 +240,4 @@ def _relative(path: Path, folder: Path) -> str:
 
 def is_item(name: str) -> bool:
     """Tell whether a file of a run is a STAC item, by its name."""
-    return name.endswith(_ITEM)
-
-
-def items_of(path: Path) -> list[str]:
-    """Return the scenes of whose items a collection tells; none where it is not ours."""
-    try:
-        links = json.loads(path.read_text(encoding="utf-8"))["links"]
-        found = [Path(link["href"]).name for link in links if link["rel"] == "item"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return []
-    return [name.removesuffix(_ITEM) for name in found if name.endswith(_ITEM)]
-
-
-def write_collection(folder: Path, name: str, description: str, scenes: Sequence[str]) -> Path | None:
-    """Write the collection of a run's items; return its path, None where there are no items.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    found = {scene: folder / f"{scene}{_ITEM}" for scene in scenes}
-    items = {scene: json.loads(path.read_text()) for scene, path in found.items() if path.is_file()}
-    if not items:
-        return None
-    boxes = [item["bbox"] for item in items.values()]
-    wests, easts = [box[0] for box in boxes], [box[2] for box in boxes]
-    crossing = any(west > east for west, east in zip(wests, easts, strict=True))
-    union = [
-        -180.0 if crossing else min(wests),
-        min(box[1] for box in boxes),
-        180.0 if crossing else max(easts),
-        max(box[3] for box in boxes),
-    ]
-    starts, ends = zip(*(_interval(item["properties"]) for item in items.values()), strict=True)
-    first = next(iter(items.values()))
-    collection = {
-        "type": "Collection",
-        "stac_version": VERSION,
-        "stac_extensions": [_EXTENSIONS[0]],
-        "id": name,
-        "title": name,
-        "description": description,
-        "license": "other",
-        "extent": {"spatial": {"bbox": [union]}, "temporal": {"interval": [[min(starts), max(ends)]]}},
-        "item_assets": {
-            "labels": {
-                "type": _COG,
-                "roles": ["data", "labels"],
-                "classification:classes": first["assets"]["labels"]["classification:classes"],
-            }
-        },
-        "links": [
-            {"rel": "root", "href": f"./{COLLECTION}", "type": "application/json"},
-            *({"rel": "item", "href": f"./{found[scene].name}", "type": "application/geo+json"} for scene in items),
-        ],
-    }
-    path = folder / COLLECTION
-    write_text(path, json.dumps(collection, indent=2, ensure_ascii=False) + "\n")
-    return path
-
-
-def _interval(properties: Mapping[str, Any]) -> tuple[str, str]:
-    taken = properties["datetime"]
-    return (properties["start_datetime"], properties["end_datetime"]) if taken is None else (taken, taken)
+    return name.endswith(ITEM)
