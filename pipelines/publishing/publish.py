@@ -14,8 +14,9 @@ from pipelines.publishing.copies import copies, private_places
 from pipelines.publishing.outputs import RUN_FILES, file_facts, report_files
 from segflow.errors import OutputError, SegflowError, first_line
 from segflow.io.atomic import write_text
-from segflow.io.depot import Depot, Manifest, StoredFile
+from segflow.io.depot import Depot
 from segflow.io.dicom_send import UnreachableError, is_archive, send
+from segflow.io.manifest import Manifest, StoredFile
 from segflow.recipe import Publish, Recipe
 from segflow.report import FileFacts, RunReport, SceneReport
 

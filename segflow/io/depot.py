@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from pathlib import Path
 from time import time
 from typing import Any
@@ -22,62 +21,12 @@ from uuid import uuid4
 
 from segflow.errors import OutputError, SegflowError, first_line
 from segflow.io.atomic import PART, flush
+from segflow.io.manifest import MANIFEST, Manifest, StoredFile, made_of, name_of
 from segflow.io.store import is_url
 
 LATEST = "latest.json"
-MANIFEST = "manifest.json"
-_STAMP = "%Y%m%dT%H%M%SZ"
-_RUN = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 _GIVEN_UP = timedelta(days=1)
 """After so long, an upload that was cut off is not finished any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file of a run.
-
-    Attributes:
-        name: relative to the run's folder.
-        sha256: of its content.
-        bytes: its size.
-    """
-
-    name: str
-    sha256: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a run has published.
-
-    Attributes:
-        run: the name of its folder: when it was published, and a hash of what.
-        good: whether all its scenes are whole.
-        scenes: fingerprint by scene.
-        files: everything in the folder but the manifest.
-    """
-
-    run: str
-    good: bool
-    scenes: dict[str, str]
-    files: tuple[StoredFile, ...]
-
-    @property
-    def made(self) -> datetime:
-        """When it was published."""
-        return made_of(self.run)
-
-
-def made_of(run: str) -> datetime:
-    """Return when a run was published, by its name.
-
-    Raises:
-        ValueError: it is no run's name.
-    """
-    if not _RUN.fullmatch(run):
-        raise ValueError(f"{run} is no run's name")
-    return datetime.strptime(run.split("-", 1)[0], _STAMP).replace(tzinfo=UTC)
 
 
 class Depot:
@@ -165,10 +114,10 @@ class Depot:
         """
         names = self._names(system, root)
         if not names:
-            return f"{now.strftime(_STAMP)}-{content}"
+            return name_of(now, content)
         if names[-1].endswith(f"-{content}"):
             return names[-1]
-        return f"{max(now, made_of(names[-1]) + timedelta(seconds=1)).strftime(_STAMP)}-{content}"
+        return name_of(max(now, made_of(names[-1]) + timedelta(seconds=1)), content)
 
     def _upload(self, system: Any, target: str, path: Path, item: StoredFile) -> None:
         """Put a file, in one step, and look at what has arrived."""

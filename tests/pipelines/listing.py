@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from segflow.io.depot import Manifest, StoredFile
+from segflow.io.manifest import Manifest, StoredFile
 
 UPLOADING = """
 import sys

@@ -22,7 +22,8 @@ from pipelines.planning.scenes import Selection
 from pipelines.publishing.outputs import file_facts
 from pipelines.publishing.publish import publish
 from segflow.errors import OutputError, RecipeError
-from segflow.io.depot import Depot, Manifest, StoredFile
+from segflow.io.depot import Depot
+from segflow.io.manifest import Manifest, StoredFile
 from segflow.recipe import Recipe, parse_recipe
 from segflow.report import FileFacts, run_report
 from tests.flows.clusters import object_store

@@ -24,7 +24,8 @@ from fsspec.core import url_to_fs
 from pipelines import run
 from pipelines.publishing.publish import publish
 from segflow.errors import OutputError
-from segflow.io.depot import Depot, Manifest, StoredFile
+from segflow.io.depot import Depot
+from segflow.io.manifest import Manifest, StoredFile
 from segflow.report import run_report
 from tests.flows.clusters import object_store
 from tests.making import write_raster

@@ -114,9 +114,37 @@ def report_of(
         identity: gives UIDs and dates.
     """
     from highdicom import sr
-    from pydicom.sr.codedict import codes
 
     headers = [allowed(source) for source in sources]
+    content = _measured(headers, segmentation, segments, volumes_mm3, algorithm, identity)
+    made = sr.ComprehensiveSR(
+        evidence=[*headers, segmentation],
+        content=content[0],
+        series_instance_uid=identity.uid("series", "sr"),
+        series_number=series_number(sources[0], SERIES["sr"]),
+        sop_instance_uid=identity.uid("instance", "sr"),
+        instance_number=1,
+        manufacturer="segflow",
+        is_complete=True,
+        series_description=f"{algorithm.name} volumes"[:64],
+        specific_character_set=_UTF8,
+        **_dates(identity),
+    )
+    return _own(made, sources[0], identity)
+
+
+def _measured(
+    headers: Sequence[Dataset],
+    segmentation: Dataset,
+    segments: Sequence[tuple[LabelClass, Coding]],
+    volumes_mm3: Mapping[int, float],
+    algorithm: Algorithm,
+    identity: Identity,
+) -> highdicom.sr.MeasurementReport:
+    """Build the content of `report_of`: a group for each segment, with its volume."""
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
     series = sr.SourceSeriesForSegmentation(referenced_series_instance_uid=headers[0].SeriesInstanceUID)
     groups = [
         sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -146,25 +174,11 @@ def report_of(
         ),
     )
     procedure = _PROCEDURES.get(str(headers[0].get("Modality")))
-    content = sr.MeasurementReport(
+    return sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=codes.SCT.ImagingProcedure if procedure is None else getattr(codes.LN, procedure),
         imaging_measurements=groups,
     )
-    made = sr.ComprehensiveSR(
-        evidence=[*headers, segmentation],
-        content=content[0],
-        series_instance_uid=identity.uid("series", "sr"),
-        series_number=series_number(sources[0], SERIES["sr"]),
-        sop_instance_uid=identity.uid("instance", "sr"),
-        instance_number=1,
-        manufacturer="segflow",
-        is_complete=True,
-        series_description=f"{algorithm.name} volumes"[:64],
-        specific_character_set=_UTF8,
-        **_dates(identity),
-    )
-    return _own(made, sources[0], identity)
 
 
 def _description(
