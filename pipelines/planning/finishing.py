@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import log2
 
-from pipelines.publishing.details import MOST_CELLS
+from pipelines.planning.measures import MOST_CELLS
 from segflow.postprocess import changes
 from segflow.recipe import Recipe
 from tiling import Disk, Extra

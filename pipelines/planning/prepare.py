@@ -10,6 +10,7 @@ from pathlib import Path
 from pipelines.network.engine import Engine
 from pipelines.planning.demand import demand_of, disk_of, network_of
 from pipelines.planning.layout import Wish, layout_of
+from pipelines.planning.measures import measures_of
 from pipelines.planning.plan import ScenePlan
 from pipelines.planning.references import reference_of
 from pipelines.planning.remedies import changed, laid
@@ -18,7 +19,6 @@ from pipelines.planning.scenes import NamedScene, Selection
 from pipelines.planning.subject import Subject, opened
 from pipelines.planning.tolerance import dear, tolerated
 from pipelines.planning.window import part_of, region_of
-from pipelines.publishing.details import measures_of
 from segflow.errors import PlanError, RecipeError
 from segflow.memory import allowance
 from segflow.models.card import Card

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.planning.measures import MOST_CELLS, regions_of
 from pipelines.planning.plan import ScenePlan
 from pipelines.postprocess import valid_labels
 from pipelines.predict import OpenScene, inside
-from segflow.errors import RecipeError
 from segflow.grid import Grid
 from segflow.io.opening import open_source
 from segflow.io.raster import RasterSpec
-from segflow.io.regions import NamedArea, read_regions
+from segflow.io.regions import NamedArea
 from segflow.io.source import Source
 from segflow.io.volume import VolumeSpec
 from segflow.metrics import Counts
@@ -30,16 +30,13 @@ from segflow.metrics.details import ObjectRules, Wanted, geometry, measure
 from segflow.metrics.places import Region
 from segflow.metrics.results import Details
 from segflow.metrics.windows import pair_of
-from segflow.models.card import Card
-from segflow.recipe import Recipe, Report
+from segflow.recipe import Report
 from tiling import Box, Layout
 
 _LOG = logging.getLogger(__name__)
 _VERSION = 1
 """Raised when other numbers come out of the same label map and settings."""
 
-MOST_CELLS = {"raster": 1 << 24, "volume": 1 << 28}
-"""Of a scene whose surfaces and objects are measured by `auto`."""
 _TILES = 32
 _LEAST_TILE = 16
 
@@ -55,27 +52,6 @@ class Beside:
 
     confidence: bool
     layout: Layout | None
-
-
-def measures_of(recipe: Recipe, card: Card, grid: Grid) -> Report:
-    """Return what is measured, with absolute paths, once it is known that it can be.
-
-    Raises:
-        RecipeError: it names a class that the model has not.
-        InputError: the regions cannot be read.
-    """
-    wanted = recipe.report
-    strange = sorted(set(wanted.classes or ()) - set(card.ids))
-    if strange:
-        raise RecipeError(
-            f"report.classes names {strange[0]}, which {card.name} has not",
-            f"ids of its classes: {', '.join(f'{item.id} {item.name}' for item in card.classes)}",
-            "correct the id",
-        )
-    if wanted.regions is not None:
-        wanted = wanted.model_copy(update={"regions": str(recipe.resolve(wanted.regions))})
-        _regions(wanted, grid)
-    return wanted
 
 
 def unmeasured(plan: ScenePlan, found: Details | None) -> bool:
@@ -184,7 +160,7 @@ def wanted_of(asked: Report, grid: Grid, ids: tuple[int, ...], beside: Beside) -
         left["calibration"] = (
             "there is no confidence: set outputs.confidence" if asked.calibration else "report.calibration is false"
         )
-    areas = () if asked.regions is None else _regions(asked, grid)
+    areas = () if asked.regions is None else regions_of(asked, grid)
     regions = None if asked.regions is None else tuple(Region(a.name, a.bounds, a.inside) for a in areas)
     if regions is None:
         left["regions"] = "report.regions names no file"
@@ -267,7 +243,3 @@ def _tile(asked: Report, grid: Grid, left: dict[str, str]) -> int | None:
         left["tiles"] = "report.tiles is null"
         return None
     return max(_LEAST_TILE, -(-max(grid.shape) // _TILES)) if asked.tiles == "auto" else asked.tiles
-
-
-def _regions(asked: Report, grid: Grid) -> tuple[NamedArea, ...]:
-    return () if asked.regions is None else read_regions(asked.regions, asked.region_name, grid)
