@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 
 def launch(recipe: Recipe, selection: Selection, *, force: bool, listener: Listener, prefect: bool = False) -> Outcome:
-    """Run a recipe: as a Prefect flow run when an API is configured or `prefect` is set, else directly."""
+    """Run a recipe: as a Prefect flow run when an API is configured or `prefect` is set, else directly.
+
+    Args:
+        recipe: what runs on what.
+        selection: a part of it, for a look.
+        force: do finished scenes again.
+        listener: told of progress.
+        prefect: a flow run also where no API is configured: of a temporary server.
+
+    Raises:
+        SegflowError: the run as a whole cannot be, or no Prefect server answers.
+    """
     if prefect or prefect_configured():
         from flows.prefect.reaching import reach
 
@@ -31,7 +42,7 @@ def launch(recipe: Recipe, selection: Selection, *, force: bool, listener: Liste
 
 
 def launch_new(recipe: Recipe, *, backfill: bool, listener: Listener, prefect: bool = False) -> Increment:
-    """Run what is new by the ledger, as `launch` does."""
+    """Run what is new by the ledger, as `launch` does; `backfill` as in `run_increment`."""
     from flows.incremental.run import run_increment
 
     if prefect or prefect_configured():

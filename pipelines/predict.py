@@ -200,6 +200,13 @@ def run_block(
 
     What a worker that died has stored, and told nobody or told before it died, is not swept again: its notes are read.
 
+    Args:
+        staging: where chunks go.
+        plan: the scene's plan.
+        job: which chunks of which block.
+        scene: the input and its reference, opened.
+        forward: the network.
+
     Raises:
         InputError, ModelError, OutputError: reading, running or storing failed.
     """
@@ -259,7 +266,18 @@ def _note(block: tuple[int, ...], number: int, read: str) -> str:
 def count(
     plan: ScenePlan, chunk: Box, labels: NDArray[Any], valid: NDArray[np.bool_], reference: Source | None
 ) -> Counts:
-    """Count labels (*chunk) where they are valid, against the reference where there is one."""
+    """Count labels where they are valid, against the reference where there is one.
+
+    Args:
+        plan: the scene's plan.
+        chunk: where the labels lie, in cells of the scene.
+        labels: (*chunk) class ids.
+        valid: (*chunk), True = the input was valid there.
+        reference: the plan's, opened.
+
+    Raises:
+        InputError: the reference cannot be read, or holds an id that is no class.
+    """
     ids = plan.card.ids
     if reference is None or plan.reference is None:
         return count_confusion(None, labels, ids, valid=valid)

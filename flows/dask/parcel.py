@@ -26,7 +26,10 @@ _FILES = "files.json"
 def send(plan: ScenePlan, workshop: Workshop, secrets: Secrets) -> None:
     """Put a scene's plan, and its network if it is not there yet, where workers find them.
 
-    What is secret of the plan goes with the orders.
+    Args:
+        plan: the scene's.
+        workshop: has the place that workers reach.
+        secrets: of the plan, which are left out: they go with the orders.
 
     Raises:
         OutputError: the place cannot be written.

@@ -95,6 +95,11 @@ def parameters_of(path: Path, settings: dict[str, Any], *, train: bool = False) 
 
     So passwords that stand in the environment come to no database of Prefect's: each run reads them where it runs.
 
+    Args:
+        path: the recipe's file.
+        settings: values laid over it, by dotted key.
+        train: whether the flow trains.
+
     Raises:
         RecipeError: the recipe cannot be meant, has not the part that the flow needs, or fills a key that is no text
             from the environment.
@@ -127,7 +132,18 @@ def parameters_of(path: Path, settings: dict[str, Any], *, train: bool = False) 
 
 
 def deployment(name: str, parameters: dict[str, Any], when: When, *, train: bool = False, **more: Any) -> Any:
-    """Return a deployment whose runs never overlap: a run that is due while another works waits for it."""
+    """Return a deployment whose runs never overlap: a run that is due while another works waits for it.
+
+    Args:
+        name: of the deployment.
+        parameters: of the flow, by `parameters_of`.
+        when: its schedule.
+        train: whether it trains, in place of segmenting what is new.
+        more: goes to Prefect's `Flow.to_deployment` as it is.
+
+    Raises:
+        RecipeError: the schedule cannot be meant.
+    """
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.types.entrypoint import EntrypointType
 
@@ -154,7 +170,12 @@ def serve_here(made: Any) -> None:
 
 
 def deploy_to(made: Any, pool: str, image: str | None) -> UUID:
-    """Give a deployment to a work pool.
+    """Give a deployment to a work pool, and return its id on the server.
+
+    Args:
+        made: what `deployment` made.
+        pool: the pool's name.
+        image: that its containers are of; None where it starts none, or has one of its own.
 
     Raises:
         SegflowError: there is no such pool, or it starts containers and nobody says of which image.

@@ -79,6 +79,11 @@ def remove_outdated(before: SceneReport | None, names: Iterable[str], folder: Pa
     Done before the new report is written: afterwards nothing would tell of them to a run that goes on. What other
     scenes have in common with it stays; see `pipelines.publishing.together`.
 
+    Args:
+        before: the earlier run's report; None where there was none.
+        names: of the files that are published now, relative to the folder.
+        folder: where they are.
+
     Raises:
         OutputError: one of them cannot be removed.
     """

@@ -84,6 +84,11 @@ class Depot:
 
         Never removed are the newest run, the newest good one, and the newest of each scene.
 
+        Args:
+            keep: how many of the newest stay; None: all.
+            days: after how many days they go; None: never.
+            now: the time.
+
         Raises:
             OutputError: the place cannot be read or written.
         """

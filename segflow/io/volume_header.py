@@ -253,7 +253,13 @@ def _nifti_notices(header: Any, matrix: NDArray[np.float64], shape: tuple[int, .
 
 
 def furthest(one: NDArray[np.float64], two: NDArray[np.float64], shape: tuple[int, ...]) -> float:
-    """Return how far two affines put the worst corner of a volume apart."""
+    """Return how far two affines put the worst corner of a volume apart, in millimetres.
+
+    Args:
+        one: (4, 4), voxels to millimetres.
+        two: the same.
+        shape: of the volume, in voxels.
+    """
     corners = np.array([(*corner, 1.0) for corner in product(*((0.0, n - 1.0) for n in shape))])
     return float(np.linalg.norm((corners @ (one - two).T)[:, :3], axis=1).max())
 

@@ -158,7 +158,14 @@ def diagonal(shape: tuple[int, ...], matrix: NDArray[np.float64]) -> float:
 def summarise_surfaces(
     found: Sequence[tuple[str, SurfaceScores]], unit: Unit, tolerance: float, worst: float
 ) -> SurfaceSummary:
-    """Return means over classes, given with their names."""
+    """Return means over classes.
+
+    Args:
+        found: the classes' names and distances, these in `unit`.
+        unit: of lengths.
+        tolerance: of the NSD, in `unit`.
+        worst: what a class has that is on one side only, in `unit`.
+    """
     states: dict[str, list[str]] = {state: [] for state in ("measured", "missed", "invented", "absent")}
     for name, item in found:
         states[item.state].append(name)

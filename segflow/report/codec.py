@@ -68,7 +68,13 @@ def uri(data: bytes, kind: str) -> str:
 def positions(
     labels: NDArray[Any], valid: NDArray[np.bool_] | None, classes: Sequence[ClassReport]
 ) -> NDArray[np.uint8]:
-    """Return positions in `classes` (any shape, uint8); `NOTHING` where there is none, or beyond the 255th class."""
+    """Return uint8 positions in `classes`; `NOTHING` where there is no label, or one beyond the 255th class.
+
+    Args:
+        labels: class ids, of any shape and integer dtype.
+        valid: of the same shape, True = there is a label; there is everywhere when None.
+        classes: in the order that positions count.
+    """
     found = np.full(labels.shape, NOTHING, np.uint8)
     if labels.dtype == np.uint8:
         table = np.full(256, NOTHING, np.uint8)
