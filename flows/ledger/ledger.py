@@ -139,17 +139,16 @@ class Ledger:
         Args:
             names: of scenes, or their identities; all that failed or are in quarantine when None.
         """
+        if names is None:
+            open_ones = (SCENE.c.pipeline == self._pipeline, SCENE.c.state.in_(("failed", "quarantined")), NOT_DONE)
+            return sorted(self._again(open_ones))
+        return sorted(name for which in self._at_rest(names) for name in self._again(which))
+
+    def _again(self, which: Sequence[ColumnElement[bool]]) -> Sequence[str]:
+        """Let scenes be tried again; one statement a transaction, since the tally is locked after the first."""
         with self._engine.begin() as db:
             again = update(SCENE).values(state="pending", failures=0, losses=0, error=None, log=None, changed=clock(db))
-            if names is None:
-                which = [SCENE.c.pipeline == self._pipeline, SCENE.c.state.in_(("failed", "quarantined"))]
-                which.append(NOT_DONE)
-                return sorted(db.execute(again.where(*which).returning(SCENE.c.name)).scalars())
-            found = [
-                db.execute(again.where(*which).returning(SCENE.c.name)).scalars().all()
-                for which in self._at_rest(names)
-            ]
-            return sorted(name for some in found for name in some)
+            return db.execute(again.where(*which).returning(SCENE.c.name)).scalars().all()
 
     def forget(self, names: Sequence[str]) -> list[str]:
         """Drop what is known of scenes, unless they run: those whose files are still there are new. Return their names.
@@ -158,12 +157,13 @@ class Ledger:
             names: of scenes, or their identities.
         """
         found: dict[str, str] = {}
-        with self._engine.begin() as db:
-            for which in self._at_rest(names):
+        for which in self._at_rest(names):
+            with self._engine.begin() as db:
                 gone = delete(SCENE).where(*which).returning(SCENE.c.identity, SCENE.c.name)
-                found.update(tuple(row) for row in db.execute(gone))
-            for some in batched(list(found)):
-                db.execute(delete(SEEN).where(SEEN.c.pipeline == self._pipeline, SEEN.c.identity.in_(some)))
+                dropped: dict[str, str] = dict(tuple(row) for row in db.execute(gone))
+                for some in batched(list(dropped)):
+                    db.execute(delete(SEEN).where(SEEN.c.pipeline == self._pipeline, SEEN.c.identity.in_(some)))
+            found |= dropped
         return sorted(found.values())
 
     def matching(self, pattern: str) -> list[str]:

@@ -89,6 +89,10 @@ def _send(place: str, new: Mapping[str, SceneReport], folder: Path) -> tuple[lis
         except SegflowError as error:
             failed.append(str(error))
             continue
+        except Exception as error:  # of libraries, at what is odd in this file
+            _LOG.exception("%s to %s", scene, place)
+            failed.append(f"{scene}: {type(error).__name__}: {first_line(error)}")
+            continue
         sent.append(scene)
         _LOG.info("%s: %d files sent to %s", scene, len(files), place)
     return sent, failed

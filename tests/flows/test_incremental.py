@@ -101,6 +101,13 @@ def test_other_weights_or_settings_touch_only_what_is_new_unless_backfill(
     assert tried(new(segflow, recipe, *other, "--backfill", "--set", "tiling.overlap=0.5")) == {"s0": "done"}
 
 
+def test_a_recipe_that_was_renamed_finds_its_scenes_whole(segflow: Any, nightly: Any) -> None:
+    recipe = nightly(scenes=1)
+    assert tried(new(segflow, recipe)) == {"s0": "done"}
+    for state in ("unchanged", None):
+        assert tried(new(segflow, recipe, "--set", "name=another")).get("s0") == state
+
+
 def test_a_broken_scene_comes_to_quarantine_and_blocks_nobody(making: Any, segflow: Any, nightly: Any) -> None:
     recipe = nightly(service={"max_failed": "50 %"})
     broken = making.folder / "in" / "broken.tif"

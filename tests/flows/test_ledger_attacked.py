@@ -205,6 +205,34 @@ def test_threads_at_once_do_no_scene_twice_while_an_operator_lets_them_be_tried_
         assert ledger.tally()["done"] == len(scenes)
 
 
+@pytest.mark.slow
+def test_an_operator_who_means_many_scenes_does_not_lock_up_with_runs(make: Any) -> None:
+    """More than a statement holds: PostgreSQL ends one of two that wait for each other, which was the run."""
+    scenes = [f"s{number:04}" for number in range(600)]
+    start = Barrier(4)
+    with make() as first:
+        for scene in scenes:
+            first.saw({scene: "[]"}, scene)
+
+    def run(ledger: Ledger, mine: list[str]) -> None:
+        start.wait(60)
+        for scene in mine * 3:
+            ledger.claim(scene, scene, "recipe", "w")
+            ledger.done(scene)
+
+    with ExitStack() as stack, ThreadPoolExecutor(3) as pool:
+        ledgers_here = [stack.enter_context(make()) for _ in range(4)]
+        told = [
+            pool.submit(run, ledger, sorted(scenes, key=lambda scene: scene[::-1])[n::3])
+            for n, ledger in enumerate(ledgers_here[:3])
+        ]
+        start.wait(60)
+        while not all(some.done() for some in told):
+            ledgers_here[3].retry(scenes)
+        for some in told:
+            some.result()
+
+
 def test_a_content_that_comes_back_under_a_name_that_another_had_meanwhile_is_done_again(make: Any) -> None:
     with make() as ledger:
         for identity in ("first", "second"):

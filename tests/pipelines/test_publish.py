@@ -165,11 +165,14 @@ def test_a_scene_that_an_archive_refuses_keeps_none_behind_it(tmp_path: Path, sc
 
     one = run(recipe_of(tmp_path, scenes, None)).report.scenes[0]
     states = []
-    for name in "abcd":
+    for name in "abecd":
         files = () if name == "a" else (dicom_file(tmp_path / "out" / f"{name}.dcm"),)
         found = one.report.model_copy(update={"scene": name, "outputs": files, "exports": ()})
         states.append(one.model_copy(update={"scene": name, "report": found}))
     (tmp_path / "out" / "d.dcm").write_text("damaged")
+    odd = pydicom.dcmread(tmp_path / "out" / "e.dcm")
+    del odd.SOPClassUID
+    odd.save_as(tmp_path / "out" / "e.dcm")
     report = run_report("night", states)
     entity = AE("ARCHIVE")
     entity.add_supported_context(pydicom.uid.RawDataStorage)
@@ -180,11 +183,13 @@ def test_a_scene_that_an_archive_refuses_keeps_none_behind_it(tmp_path: Path, sc
         errors = publish(recipe, report, tmp_path / "out")
         assert arrived == ["b", "c"]
         for error, told in zip(
-            errors, ("a has no DICOM file", "did not store b.dcm", "d.dcm cannot be read"), strict=True
+            errors,
+            ("a has no DICOM file", "did not store b.dcm", "e: AttributeError", "d.dcm cannot be read"),
+            strict=True,
         ):
             assert told in error
         refused.clear()
-        assert len(publish(recipe, report, tmp_path / "out")) == 2
+        assert len(publish(recipe, report, tmp_path / "out")) == 3
         assert arrived == ["b", "c", "b"]
     finally:
         server.shutdown()
