@@ -156,8 +156,8 @@ class Intake:
         self._private.hide_places()
         recipe, card, gaps = self._recipe, self._model.card, Gaps()
         for base in bases_of(recipe):
-            if not base.exists():  # a share that is not mounted is no quiet night
-                raise InputError(f"there is no {base}", "what inputs.path names, were it empty", "mount or make it")
+            if not os.path.exists(base):  # noqa: PTH110 - also where nobody may look
+                raise _absent(base)
         try:
             first = find_scenes(recipe, card, gaps=gaps)
             found = with_key(recipe, first, lambda: find_scenes(recipe, card, gaps=Gaps()))
@@ -277,6 +277,14 @@ def _is_unfinished(paths: Iterable[str]) -> bool:
         if any(name.lower().endswith(UNFINISHED) for _, _, names in os.walk(path) for name in names):
             return True
     return False
+
+
+def _absent(base: Path) -> SegflowError:
+    return InputError(
+        f"there is no {base}, or it cannot be looked into",
+        "the folder that inputs.path names, be it empty: a share that is not mounted is no quiet night",
+        "mount it, make it, mend its permissions, or correct inputs.path",
+    )
 
 
 def _elsewhere(path: Path, roots: Sequence[Path]) -> SegflowError:
