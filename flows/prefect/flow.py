@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import date
@@ -27,8 +29,6 @@ from segflow.errors import RecipeError
 from segflow.recipe import Recipe, open_recipe, parse_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pipelines.runner import Outcome, Stages
     from segflow.report.training import Point, Scored
     from segflow.training.train import Trained
@@ -63,6 +63,16 @@ class _Call:
 
 
 _call: ContextVar[_Call | None] = ContextVar("segflow_call", default=None)
+
+
+@contextmanager
+def _calling(call: _Call) -> Iterator[None]:
+    """Let the flow runs that are started meanwhile know of their caller."""
+    token = _call.set(call)
+    try:
+        yield
+    finally:
+        _call.reset(token)
 
 
 def _name() -> str:
@@ -187,11 +197,8 @@ def train_as_flow(recipe: Recipe, report: Callable[[str, Point | Scored], None] 
         SegflowError: as in `train`; or the recipe cannot be shown as it was written.
     """
     call = _Call(recipe=recipe, report=report)
-    token = _call.set(call)
-    try:
+    with _calling(call):
         state = train_model(_shown(recipe), return_state=True)
-    finally:
-        _call.reset(token)
     if not call.trained:
         state.result()
     return call.trained[0]
@@ -204,11 +211,8 @@ def run_new_as_flow(recipe: Recipe, *, backfill: bool, listener: Listener) -> In
         SegflowError: the run as a whole cannot be (`run_increment`), or the recipe cannot be shown as it was written.
     """
     call = _Call(listener, recipe)
-    token = _call.set(call)
-    try:
+    with _calling(call):
         state = segment_new(recipe=_shown(recipe), backfill=backfill, return_state=True)
-    finally:
-        _call.reset(token)
     if not call.increment:
         state.result()
     return call.increment[0]
@@ -227,18 +231,9 @@ def run_as_flow(recipe: Recipe, selection: Selection, *, force: bool, listener: 
         SegflowError: the run as a whole cannot be, as in `pipelines.run`.
     """
     call = _Call(listener, recipe)
-    token = _call.set(call)
     chosen = {key: value for key in Selection.__slots__ if (value := getattr(selection, key)) is not None}
-    try:
-        state = segment(
-            open_recipe(recipe),
-            base=recipe.base,
-            selection=chosen or None,
-            force=force,
-            return_state=True,
-        )
-    finally:
-        _call.reset(token)
+    with _calling(call):
+        state = segment(open_recipe(recipe), base=recipe.base, selection=chosen or None, force=force, return_state=True)
     if not call.outcome:
         state.result()
     return call.outcome[0]

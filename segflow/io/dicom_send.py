@@ -90,23 +90,28 @@ def _store(where: str, datasets: Sequence[Any], paths: Sequence[Path]) -> None:
         )
     try:
         for dataset, path in zip(datasets, paths, strict=True):
-            try:
-                status = getattr(link.send_c_store(dataset), "Status", None)
-            except (ValueError, RuntimeError) as error:  # it takes no such kind; the association is gone
-                raise OutputError(
-                    f"{where} does not take {path.name}: {first_line(error)}",
-                    "an archive that stores this kind of object",
-                    "allow it in the archive; the next run sends what is missing",
-                ) from error
-            if status is None or (status != 0 and status >> 12 != 0xB):  # 0xBxxx: stored, with a warning
-                code = "no answer" if status is None else f"status 0x{status:04X}"
-                raise OutputError(
-                    f"{where} did not store {path.name}: {code}",
-                    "status 0x0000",
-                    "see the archive's log; the next run sends what is missing",
-                )
+            _store_one(link, where, dataset, path)
     finally:
         link.release()
+
+
+def _store_one(link: Any, where: str, dataset: Any, path: Path) -> None:
+    """Send one file by C-STORE, and hear that it is stored."""
+    try:
+        status = getattr(link.send_c_store(dataset), "Status", None)
+    except (ValueError, RuntimeError) as error:  # it takes no such kind; the association is gone
+        raise OutputError(
+            f"{where} does not take {path.name}: {first_line(error)}",
+            "an archive that stores this kind of object",
+            "allow it in the archive; the next run sends what is missing",
+        ) from error
+    if status is None or (status != 0 and status >> 12 != 0xB):  # 0xBxxx: stored, with a warning
+        code = "no answer" if status is None else f"status 0x{status:04X}"
+        raise OutputError(
+            f"{where} did not store {path.name}: {code}",
+            "status 0x0000",
+            "see the archive's log; the next run sends what is missing",
+        )
 
 
 def _stow(where: str, datasets: Sequence[Any]) -> None:
