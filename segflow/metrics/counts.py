@@ -116,35 +116,13 @@ def count_confusion(
         InputError: a valid cell of the reference holds an id that is none of these, or a fraction; or a valid cell of
             the prediction holds an id that is no class.
     """
-    cells = prediction.size
     for what, array in (("reference", reference), ("valid", valid), ("scored", scored)):
         if array is not None and array.shape != prediction.shape:
             raise ValueError(f"{what} has shape {array.shape}, the prediction {prediction.shape}; they must agree")
     n = len(ids)
-    void = n
     of_prediction = prediction_codes(ids, ignore)
     of_reference = reference_codes(ids, ignore, mapping or {})
-    joint = np.zeros((n + 2) * (n + 2), np.int64)
-    flat_prediction = prediction.reshape(-1)
-    flat_rest = [None if array is None else array.reshape(-1) for array in (reference, valid, scored)]
-    for start in range(0, cells, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        ref, good, said = (None if array is None else array[part] for array in flat_rest)
-        column = of_prediction(flat_prediction[part])
-        if good is not None:
-            column[~good] = void
-        if ref is None:
-            joint[void * (n + 2) : (void + 1) * (n + 2)] += np.bincount(column, minlength=n + 2)
-            continue
-        row = of_reference(ref)
-        if said is not None:
-            row[~said] = void
-        if good is not None:
-            row[~good] = void
-        row *= n + 2
-        row += column
-        joint += np.bincount(row, minlength=joint.size)
-    table = joint.reshape(n + 2, n + 2)
+    table = _joint(prediction, of_prediction, reference, of_reference, n, valid, scored)
     if table[:, n + 1].any():
         found = of_prediction.strangers(prediction.reshape(-1) if valid is None else prediction[valid])
         raise unknown_ids("prediction", found, ids)
@@ -156,7 +134,40 @@ def count_confusion(
     matrix = None if reference is None else table[:n, :n].copy()
     predicted = table[:, :n].sum(axis=0)
     inside = predicted.sum() if matrix is None else matrix.sum()
-    return Counts(tuple(ids), matrix, cells - int(inside), predicted)
+    return Counts(tuple(ids), matrix, prediction.size - int(inside), predicted)
+
+
+def _joint(
+    prediction: NDArray[Any],
+    of_prediction: Codes,
+    reference: NDArray[Any] | None,
+    of_reference: Codes,
+    n: int,
+    valid: NDArray[np.bool_] | None,
+    scored: NDArray[np.bool_] | None,
+) -> NDArray[np.int64]:
+    """Return cells by row and column (n + 2, n + 2): n classes, n for none, n + 1 for ids that are unknown."""
+    joint = np.zeros((n + 2) * (n + 2), np.int64)
+    flat_prediction = prediction.reshape(-1)
+    flat_rest = [None if array is None else array.reshape(-1) for array in (reference, valid, scored)]
+    for start in range(0, prediction.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        ref, good, said = (None if array is None else array[part] for array in flat_rest)
+        column = of_prediction(flat_prediction[part])
+        if good is not None:
+            column[~good] = n
+        if ref is None:
+            joint[n * (n + 2) : (n + 1) * (n + 2)] += np.bincount(column, minlength=n + 2)
+            continue
+        row = of_reference(ref)
+        if said is not None:
+            row[~said] = n
+        if good is not None:
+            row[~good] = n
+        row *= n + 2
+        row += column
+        joint += np.bincount(row, minlength=joint.size)
+    return joint.reshape(n + 2, n + 2)
 
 
 def reference_codes(ids: Sequence[int], ignore: Sequence[int], mapping: Mapping[int, int]) -> Codes:

@@ -129,27 +129,7 @@ def write_all(draft: Model, weights: Path, recipe: Recipe, fitted: Fitted, scori
     notices = _try_onnx(draft, weights.with_suffix(".onnx"))
     stem = weights.with_suffix("")
     write_curve_csv(fitted.points, fitted.scored, stem.with_name(f"{stem.name}_training.csv"))
-    training = model.card.training
-    facts = {
-        "processor": f"{cpu_name()}, {usable_cores()} cores",
-        "versions": ", ".join(f"{name} {version(name)}" for name in ("segflow", "torch", "lightning", "monai")),
-        "python": platform.python_version(),
-        "minutes": training["minutes"],
-        "parameters": f"{training['parameters']:,}",
-        "seed": recipe.train.seed if recipe.train is not None else "",
-    }
-    text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
-    page = TrainingReport(
-        card=model.card,
-        points=fitted.points,
-        scored=fitted.scored,
-        final=None if scoring is None else scoring.scores,
-        worst=() if scoring is None else scoring.worst,
-        recipe_text=text,
-        notices=notices,
-        facts=facts,
-        kept=None if fitted.step == len(fitted.points) else fitted.step,
-    )
+    page = _page(model.card, recipe, fitted, scoring, notices)
     write_training_report(page, stem.with_name(f"{stem.name}_training.html"))
     try:
         weights.with_suffix(".yaml").unlink(missing_ok=True)
@@ -162,6 +142,31 @@ def write_all(draft: Model, weights: Path, recipe: Recipe, fitted: Fitted, scori
         ) from error
     write_card(model.card, weights.with_suffix(".yaml"))
     return model
+
+
+def _page(card: Card, recipe: Recipe, fitted: Fitted, scoring: Scoring | None, notices: list[str]) -> TrainingReport:
+    """Return what the page tells; arguments as in `write_all`."""
+    training = card.training
+    facts = {
+        "processor": f"{cpu_name()}, {usable_cores()} cores",
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("segflow", "torch", "lightning", "monai")),
+        "python": platform.python_version(),
+        "minutes": training["minutes"],
+        "parameters": f"{training['parameters']:,}",
+        "seed": recipe.train.seed if recipe.train is not None else "",
+    }
+    text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
+    return TrainingReport(
+        card=card,
+        points=fitted.points,
+        scored=fitted.scored,
+        final=None if scoring is None else scoring.scores,
+        worst=() if scoring is None else scoring.worst,
+        recipe_text=text,
+        notices=notices,
+        facts=facts,
+        kept=None if fitted.step == len(fitted.points) else fitted.step,
+    )
 
 
 def _try_onnx(draft: Model, path: Path) -> list[str]:
