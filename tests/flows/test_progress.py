@@ -15,7 +15,7 @@ import pytest
 
 from flows.prefect.run_log import progress_logged
 from flows.progress import Lines, remaining
-from pipelines.events import ChunkDone, SceneEnded, SceneStarted
+from pipelines.events import ChunkDone, Event, SceneEnded, SceneStarted
 from segflow.report import SceneState
 
 
@@ -111,3 +111,23 @@ def test_a_flow_run_lets_lines_of_progress_through_and_no_others() -> None:
         assert progress.isEnabledFor(logging.INFO)
         assert others.isEnabledFor(logging.INFO) == before[1]
     assert progress.isEnabledFor(logging.INFO) == before[0]
+
+
+def test_a_server_is_told_of_progress_now_and_then_and_of_the_end() -> None:
+    from flows.prefect.artifacts import Progress
+
+    told: list[float] = []
+
+    class Heard(Progress):
+        def _put(self, percent: float, event: Event | None) -> None:
+            told.append(percent)
+
+    with Heard("night", lambda _: None) as listener:
+        listener(SceneStarted("a", 1, 1, 1000))
+        for _ in range(999):
+            listener(ChunkDone("a", 1, (0, 0)))
+        assert told == [0.0]
+        listener._said -= 10.0  # ten seconds later
+        listener(ChunkDone("a", 1, (0, 0)))
+        listener(SceneEnded(SceneState(scene="a", state="done")))
+    assert told == [0.0, 100.0, 100.0]
