@@ -8,13 +8,17 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
+from typing import TypeVar
 
 from flows.cli.codes import DONE, REFUSED, STOPPED
 from flows.cli.words import Parser, epilog
 from flows.masked_log import mask_logs
 from segflow.errors import SegflowError
+
+_Number = TypeVar("_Number", int, float)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -250,17 +254,19 @@ def _selection(command: argparse.ArgumentParser) -> None:
 
 
 def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(value) for value in _four(text))
+    return _four(text, int, "whole numbers")
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(value) for value in _four(text))
+    return _four(text, float, "numbers")
 
 
-def _four(text: str) -> list[str]:
-    values = text.split(",")
+def _four(text: str, number: type[_Number], what: str) -> tuple[_Number, ...]:
+    values: tuple[_Number, ...] = ()
+    with suppress(ValueError):
+        values = tuple(number(value) for value in text.split(","))
     if len(values) != 4:
-        raise argparse.ArgumentTypeError(f"{text!r} is not four numbers with commas")
+        raise argparse.ArgumentTypeError(f"{text!r} is not four {what} with commas")
     return values
 
 

@@ -59,9 +59,12 @@ def measure(recipe: dict[str, Any], folder: Path) -> Measured:
 
 
 def _started_by(pid: int) -> list[int]:
+    """Return the programs that a process has started; a fork that has begun none yet has the memory of its parent."""
     try:
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
+        process = psutil.Process(pid)
+        words = process.cmdline()
+        return [child.pid for child in process.children(recursive=True) if child.cmdline() != words]
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return []
 
 

@@ -420,7 +420,7 @@ def test_the_memory_that_a_batch_is_said_to_need_is_what_it_takes(
 ) -> None:
     program = MEASURE.format(axes=axes, patch=patch, batch=batch)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    assert 0.9 < float(done.stdout) < 1.6
+    assert 0.85 < float(done.stdout) < 1.6
 
 
 def test_scores_while_training_are_taken_in_full_precision(tmp_path: Path) -> None:
