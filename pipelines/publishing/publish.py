@@ -121,7 +121,7 @@ def _prune(depot: Depot, wanted: Publish, now: datetime) -> list[str]:
     if wanted.keep is None and wanted.days is None:
         return []
     try:
-        for run in depot.prune(wanted.keep, wanted.days, now):
+        for run in depot.prune(wanted.keep, wanted.days, now, wanted.spare_scenes):
             _LOG.info("the old run %s is removed", run)
     except SegflowError as error:
         return [f"old runs were not removed: {error}"]

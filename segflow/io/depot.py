@@ -79,15 +79,16 @@ class Depot:
             system, root = self._system()
             return self._runs(system, root)
 
-    def prune(self, keep: int | None, days: float | None, now: datetime) -> tuple[str, ...]:
+    def prune(self, keep: int | None, days: float | None, now: datetime, spare_scenes: bool = False) -> tuple[str, ...]:
         """Remove runs that are too many or too old, and uploads that were cut off long ago; return their names.
 
-        Never removed are the newest run, the newest good one, and the newest of each scene.
+        Never removed are the newest run and the newest good one.
 
         Args:
             keep: how many of the newest stay; None: all.
             days: after how many days they go; None: never.
             now: the time.
+            spare_scenes: nor is a run that holds the newest copy of a scene.
 
         Raises:
             OutputError: the place cannot be read or written.
@@ -97,7 +98,8 @@ class Depot:
             runs = self._runs(system, root)
             names = [manifest.run for manifest in runs]
             spared = {*names[-1:], *[manifest.run for manifest in runs if manifest.good][-1:]}
-            spared |= set({scene: manifest.run for manifest in runs for scene in manifest.scenes}.values())
+            if spare_scenes:
+                spared |= set({scene: manifest.run for manifest in runs for scene in manifest.scenes}.values())
             old = set() if keep is None else set(names[:-keep])
             if days is not None:
                 old |= {manifest.run for manifest in runs if now - manifest.made > timedelta(days=days)}

@@ -29,11 +29,11 @@ class Publish(Part):
     keep: int | None = Field(
         None,
         ge=1,
-        description="Runs that a folder or store keeps; older ones go, but never the last good one, nor the newest "
-        "copy of a scene.",
+        description="Runs that a folder or store keeps; older ones go, but never the last good one.",
     )
-    days: float | None = Field(
-        None, gt=0, description="Days that runs are kept there; the last good one and the newest copy of a scene stay."
+    days: float | None = Field(None, gt=0, description="Days that runs are kept there; the last good one stays.")
+    spare_scenes: bool = Field(
+        False, description="Also keep each run that holds the newest copy of a scene, whatever its age."
     )
 
     @field_validator("to")

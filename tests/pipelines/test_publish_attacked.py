@@ -104,17 +104,18 @@ def put(depot: Depot, folder: Path, night: int, *scenes: str, good: bool = True)
 
 
 @pytest.mark.parametrize(("keep", "days"), [(1, None), (None, 0.5), (1, 0.5)])
-def test_a_run_with_the_only_copy_of_a_scene_is_never_removed(
+def test_a_run_with_the_only_copy_of_a_scene_stays_where_scenes_are_spared(
     tmp_path: Path, keep: int | None, days: float | None
 ) -> None:
     depot = Depot(str(tmp_path / "shared"))
     scenes = [("old", "again"), ("again",), ("again", "b"), ("b",), ("c",)]
     names = [put(depot, tmp_path / "files", night, *held) for night, held in enumerate(scenes)]
-    removed = depot.prune(keep, days, NOW + timedelta(10))
+    removed = depot.prune(keep, days, NOW + timedelta(10), spare_scenes=True)
     assert removed == (names[1],)
     held = {scene for item in depot.runs() for scene in item.scenes}
     assert held == {"old", "again", "b", "c"}
-    assert depot.prune(keep, days, NOW + timedelta(10)) == ()
+    assert depot.prune(keep, days, NOW + timedelta(10), spare_scenes=True) == ()
+    assert depot.prune(keep, days, NOW + timedelta(10)) == (names[0], *names[2:4])
 
 
 def test_a_place_that_cannot_be_pruned_has_what_was_sent_and_is_not_sent_it_again(tmp_path: Path, model: Path) -> None:
