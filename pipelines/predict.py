@@ -20,7 +20,7 @@ from segflow.io.opening import open_source
 from segflow.io.source import Source
 from segflow.io.staging import DamagedStagingError, Staging
 from segflow.io.stamp import require_unchanged
-from segflow.memory import peak_rss_bytes
+from segflow.memory import give_back, peak_rss_bytes
 from segflow.metrics import Counts, count_confusion
 from segflow.sweep import sweep
 from tiling import Box
@@ -214,6 +214,7 @@ def run_block(
     for record in _noted(staging, plan, job, read):
         yield record
         first += 1
+    give_back()  # what the block before has freed: in pieces, it makes room for nothing of this one
     sealed = sweep(plan.task, scene.source, forward, job.block, first, job.stop_chunk)
     for number, part in enumerate(sealed, first):
         began = perf_counter()
